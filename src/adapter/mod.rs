@@ -1,0 +1,1 @@
+//! How we get what the ports ask for: Kubernetes, durable files, HTTPS, and , the drill's world.

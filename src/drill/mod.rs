@@ -1,0 +1,1 @@
+//! Rehearsing a playbook against the sim world and scoring it.

@@ -1,0 +1,1 @@
+//! A playbook bound to one incident: verdicts, digest, approvals. Pure: observed state and time are arguments.

@@ -1,0 +1,1 @@
+//! Reading, checking and explaining playbooks. Pure: bytes in, model and findings out.
