@@ -1,1 +1,2 @@
-fn main(){}
+//! Verifies a bag or an incident folder.
+fn main() {}
