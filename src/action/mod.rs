@@ -19,7 +19,9 @@ use tokio::sync::watch;
 
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
-use crate::port::{Cause, Cluster, CustodyError, Exhibits, Ledger, LedgerError, PortError, Ports, Right};
+use crate::port::{
+    Cause, Cluster, CustodyError, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
+};
 
 pub use registry::{ActionSpec, Registry, Use};
 
@@ -56,8 +58,11 @@ impl Context {
     /// The cluster's ports, or an error that says that this command has no cluster.
     pub fn cluster(&self) -> Result<&Cluster, ActionError> {
         self.ports.cluster.as_ref().ok_or_else(|| {
-            ActionError::new(Class::Refused, "this step needs a cluster and none is configured")
-                .hint("name one with --context or --kubeconfig")
+            ActionError::new(
+                Class::Refused,
+                "this step needs a cluster and none is configured",
+            )
+            .hint("name one with --context or --kubeconfig")
         })
     }
     /// What every entry of this step refers to.
@@ -75,14 +80,25 @@ impl Context {
     }
     /// Records what was there after a write.
     pub fn saw(&self, intent: u64, seen: &WriteSeen) -> Result<(), ActionError> {
-        let refs = Refs { intent: Some(intent), ..self.refs() };
-        self.ledger.append(vec![Draft::new(kind::WRITE_SEEN, seen).about(refs)])?;
+        let refs = Refs {
+            intent: Some(intent),
+            ..self.refs()
+        };
+        self.ledger
+            .append(vec![Draft::new(kind::WRITE_SEEN, seen).about(refs)])?;
         Ok(())
     }
     /// Appends one entry of this step, durable.
     pub fn record(&self, kind: &str, body: &impl serde::Serialize) -> Result<Entry, ActionError> {
-        let mut stored = self.ledger.append(vec![Draft::new(kind, body).about(self.refs())])?;
-        stored.pop().ok_or_else(|| ActionError::new(Class::Internal, "the ledger answered no entry for one draft"))
+        let mut stored = self
+            .ledger
+            .append(vec![Draft::new(kind, body).about(self.refs())])?;
+        stored.pop().ok_or_else(|| {
+            ActionError::new(
+                Class::Internal,
+                "the ledger answered no entry for one draft",
+            )
+        })
     }
     /// True once the person asked to stop.
     pub fn cancelled(&self) -> bool {
@@ -158,7 +174,12 @@ impl ActionError {
             Class::Ledger => "FB0601",
             Class::Internal => "FB1100",
         };
-        ActionError { class, code, message: message.into(), hint: None }
+        ActionError {
+            class,
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
     /// Gives it a code of its own.
     #[must_use]
@@ -189,7 +210,11 @@ impl From<PortError> for ActionError {
 
 impl From<LedgerError> for ActionError {
     fn from(e: LedgerError) -> Self {
-        let code = if matches!(e, LedgerError::Tampered { .. }) { "FB0604" } else { "FB0601" };
+        let code = if matches!(e, LedgerError::Tampered { .. }) {
+            "FB0604"
+        } else {
+            "FB0601"
+        };
         ActionError::new(Class::Ledger, e.to_string()).code(code)
     }
 }
@@ -270,7 +295,14 @@ pub trait Action: Send + Sync {
     /// Takes it back. Actions whose spec has no undo answer an error.
     async fn undo(&self, cx: &Context, args: &Value) -> Result<Undone, ActionError> {
         let _ = (cx, args);
-        Err(ActionError::new(Class::Refused, format!("`{}` has no undo: {}", self.spec().name, self.spec().undo.reason())))
+        Err(ActionError::new(
+            Class::Refused,
+            format!(
+                "`{}` has no undo: {}",
+                self.spec().name,
+                self.spec().undo.reason()
+            ),
+        ))
     }
     /// Rights it needs, given its arguments.
     fn rights(&self, args: &Value) -> Vec<Right> {

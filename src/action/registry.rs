@@ -124,10 +124,15 @@ pub fn check_as<T: serde::de::DeserializeOwned>(value: &Value) -> Result<(), Arg
 /// With the path of the first argument that does not fit.
 pub fn read_as<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, ArgError> {
     if !value.is_object() {
-        return Err(ArgError { path: ".".into(), message: "must be a mapping".into() });
+        return Err(ArgError {
+            path: ".".into(),
+            message: "must be a mapping".into(),
+        });
     }
-    serde_path_to_error::deserialize(value)
-        .map_err(|e| ArgError { path: e.path().to_string(), message: e.inner().to_string() })
+    serde_path_to_error::deserialize(value).map_err(|e| ArgError {
+        path: e.path().to_string(),
+        message: e.inner().to_string(),
+    })
 }
 
 /// All specs by name.
@@ -139,7 +144,9 @@ pub struct Registry {
 impl Registry {
     /// A registry of these.
     pub fn of(specs: impl IntoIterator<Item = &'static ActionSpec>) -> Self {
-        Registry { by_name: specs.into_iter().map(|s| (s.name, s)).collect() }
+        Registry {
+            by_name: specs.into_iter().map(|s| (s.name, s)).collect(),
+        }
     }
     /// Finds one.
     pub fn find(&self, name: &str) -> Option<&'static ActionSpec> {

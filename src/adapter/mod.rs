@@ -1,1 +1,1 @@
-//! How we get what the ports ask for: Kubernetes, durable files, HTTPS, and , the drill's world.
+//! How we get what the ports ask for: Kubernetes, durable files, HTTPS, and the sim twin: the drill's world.

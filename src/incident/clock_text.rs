@@ -28,7 +28,13 @@ pub fn span(ms: i64) -> String {
 mod tests {
     #[test]
     fn spans_read_like_people_say_them() {
-        for (ms, text) in [(850, "850 ms"), (4_200, "4.2 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 05 min"), (-1500, "-1.5 s")] {
+        for (ms, text) in [
+            (850, "850 ms"),
+            (4_200, "4.2 s"),
+            (200_000, "3 min 20 s"),
+            (7_500_000, "2 h 05 min"),
+            (-1500, "-1.5 s"),
+        ] {
             assert_eq!(super::span(ms), text);
         }
     }

@@ -34,11 +34,19 @@ pub enum ActorKind {
 impl Actor {
     /// The tool itself, with its version.
     pub fn tool() -> Self {
-        Actor { kind: ActorKind::Tool, id: concat!("firebreak/", env!("CARGO_PKG_VERSION")).to_owned(), key: None }
+        Actor {
+            kind: ActorKind::Tool,
+            id: concat!("firebreak/", env!("CARGO_PKG_VERSION")).to_owned(),
+            key: None,
+        }
     }
     /// A person by id.
     pub fn person(id: impl Into<String>) -> Self {
-        Actor { kind: ActorKind::Person, id: id.into(), key: None }
+        Actor {
+            kind: ActorKind::Person,
+            id: id.into(),
+            key: None,
+        }
     }
 }
 
@@ -97,7 +105,13 @@ impl Draft {
     /// Never for the types of [`super::body`]: they hold nothing that JSON cannot.
     pub fn new(kind: &str, body: &impl Serialize) -> Self {
         let body = serde_json::to_value(body).expect("entry bodies are plain data");
-        Draft { kind: kind.to_owned(), actor: Actor::tool(), target: None, refs: Refs::default(), body }
+        Draft {
+            kind: kind.to_owned(),
+            actor: Actor::tool(),
+            target: None,
+            refs: Refs::default(),
+            body,
+        }
     }
     /// Names who did it.
     #[must_use]
@@ -147,7 +161,11 @@ pub struct Entry {
 impl Entry {
     /// Reads the payload as the type of its kind; `None` if the kind differs or the payload does not fit.
     pub fn body_as<T: DeserializeOwned>(&self, kind: &str) -> Option<T> {
-        if self.kind == kind { serde_json::from_value(self.body.clone()).ok() } else { None }
+        if self.kind == kind {
+            serde_json::from_value(self.body.clone()).ok()
+        } else {
+            None
+        }
     }
     /// The run it belongs to.
     pub fn run(&self) -> Option<&str> {
@@ -180,7 +198,11 @@ impl History {
         self.entries.iter().filter(move |e| e.kind == kind)
     }
     /// Entries of one kind with their payloads; an entry whose payload does not fit is left out.
-    pub fn bodies<'a, T: DeserializeOwned + 'a>(&'a self, kind: &'a str) -> impl Iterator<Item = (&'a Entry, T)> + 'a {
-        self.of(kind).filter_map(move |e| e.body_as(kind).map(|b| (e, b)))
+    pub fn bodies<'a, T: DeserializeOwned + 'a>(
+        &'a self,
+        kind: &'a str,
+    ) -> impl Iterator<Item = (&'a Entry, T)> + 'a {
+        self.of(kind)
+            .filter_map(move |e| e.body_as(kind).map(|b| (e, b)))
     }
 }

@@ -85,7 +85,11 @@ impl StepPath {
     }
     /// True when `other` is this step or lies inside it.
     pub fn holds(&self, other: &StepPath) -> bool {
-        other.0 == self.0 || other.0.strip_prefix(&self.0).is_some_and(|r| r.starts_with('/'))
+        other.0 == self.0
+            || other
+                .0
+                .strip_prefix(&self.0)
+                .is_some_and(|r| r.starts_with('/'))
     }
 }
 
@@ -104,6 +108,8 @@ mod tests {
     #[test]
     fn a_step_holds_itself_and_what_lies_inside() {
         let p = |t| StepPath::parse(t).expect("path");
-        assert!(p("a/b").holds(&p("a/b/c")) && p("a/b").holds(&p("a/b")) && !p("a/b").holds(&p("a/bc")));
+        assert!(
+            p("a/b").holds(&p("a/b/c")) && p("a/b").holds(&p("a/b")) && !p("a/b").holds(&p("a/bc"))
+        );
     }
 }

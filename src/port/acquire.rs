@@ -52,5 +52,9 @@ pub trait ByteStream: Send {
 #[async_trait]
 pub trait Acquire: Send + Sync {
     /// Opens a stream of what `kind` names, from the pod with exactly this UID.
-    async fn capture(&self, pod: &ObjectRef, kind: &CaptureKind) -> Result<Box<dyn ByteStream>, PortError>;
+    async fn capture(
+        &self,
+        pod: &ObjectRef,
+        kind: &CaptureKind,
+    ) -> Result<Box<dyn ByteStream>, PortError>;
 }

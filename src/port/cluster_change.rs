@@ -84,17 +84,40 @@ pub trait ClusterChange: Send + Sync {
     /// Deletes a policy of ours by name and UID. `Ok(false)` when it was gone.
     async fn delete_policy(&self, policy: &ObjectRef, mode: WriteMode) -> Result<bool, PortError>;
     /// Changes labels or annotations of a pod, guarded.
-    async fn change_labels(&self, change: &LabelChange, mode: WriteMode) -> Result<Written, PortError>;
+    async fn change_labels(
+        &self,
+        change: &LabelChange,
+        mode: WriteMode,
+    ) -> Result<Written, PortError>;
     /// Marks a node unschedulable and adds our NoSchedule taint `firebreak/quarantine=<value>`; guarded by its UID.
-    async fn cordon(&self, node: &ObjectRef, value: &str, mode: WriteMode) -> Result<Written, PortError>;
+    async fn cordon(
+        &self,
+        node: &ObjectRef,
+        value: &str,
+        mode: WriteMode,
+    ) -> Result<Written, PortError>;
     /// Takes our taint off and, where `was_schedulable`, makes it schedulable again.
-    async fn uncordon(&self, node: &ObjectRef, value: &str, was_schedulable: bool, mode: WriteMode) -> Result<Written, PortError>;
+    async fn uncordon(
+        &self,
+        node: &ObjectRef,
+        value: &str,
+        was_schedulable: bool,
+        mode: WriteMode,
+    ) -> Result<Written, PortError>;
     /// Deletes a pod by UID. `Ok(false)` when it was gone.
     async fn delete_pod(&self, pod: &ObjectRef, mode: WriteMode) -> Result<bool, PortError>;
     /// Makes the canary's namespace and ReplicaSet and waits until both pods run (at most `deadline_s`); answers their names.
-    async fn put_canary(&self, canary: &CanarySpec, deadline_s: u64) -> Result<Vec<ObjectRef>, PortError>;
+    async fn put_canary(
+        &self,
+        canary: &CanarySpec,
+        deadline_s: u64,
+    ) -> Result<Vec<ObjectRef>, PortError>;
     /// Makes one throw-away probe pod from the spec's image in the namespace of the canary (sleeping, so that it can be exec'd).
-    async fn put_probe_pod(&self, canary: &CanarySpec, deadline_s: u64) -> Result<ObjectRef, PortError>;
+    async fn put_probe_pod(
+        &self,
+        canary: &CanarySpec,
+        deadline_s: u64,
+    ) -> Result<ObjectRef, PortError>;
     /// Removes everything of a canary or probe pod. Idempotent.
     async fn delete_canary(&self, canary: &CanarySpec) -> Result<(), PortError>;
 }

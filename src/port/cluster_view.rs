@@ -48,7 +48,12 @@ pub struct Right {
 impl Right {
     /// A right in any namespace; give it one with [`Right::within`].
     pub fn new(group: &str, resource: &str, verb: &str) -> Self {
-        Right { group: group.into(), resource: resource.into(), verb: verb.into(), namespace: None }
+        Right {
+            group: group.into(),
+            resource: resource.into(),
+            verb: verb.into(),
+            namespace: None,
+        }
     }
     /// The same right in one namespace.
     #[must_use]
@@ -101,11 +106,20 @@ pub trait ClusterView: Send + Sync {
     /// One pod; `None` when it is not there.
     async fn pod(&self, pod: &PodName) -> Result<Option<Pod>, PortError>;
     /// Pods of a namespace by a label selector in its text form (`app=web,tier!=db`).
-    async fn pods_by_selector(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>, PortError>;
+    async fn pods_by_selector(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<Pod>, PortError>;
     /// One node; `None` when it is not there.
     async fn node(&self, name: &str) -> Result<Option<Node>, PortError>;
     /// One object as the API stores it (kind: `Pod`, `NetworkPolicy`, `Node`, `ReplicaSet`, …); `None` when it is not there.
-    async fn object(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<Value>, PortError>;
+    async fn object(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, PortError>;
     /// Events about an object, oldest first.
     async fn events(&self, namespace: &str, uid: &str) -> Result<Vec<Value>, PortError>;
     /// SelfSubjectAccessReview for each right.

@@ -70,7 +70,17 @@ pub struct PortError {
 
 impl PortError {
     /// A new error.
-    pub fn new(cause: Cause, tried: impl Into<String>, on: impl Into<String>, detail: impl Into<String>) -> Self {
-        PortError { tried: tried.into(), on: on.into(), cause, detail: detail.into() }
+    pub fn new(
+        cause: Cause,
+        tried: impl Into<String>,
+        on: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
+        PortError {
+            tried: tried.into(),
+            on: on.into(),
+            cause,
+            detail: detail.into(),
+        }
     }
 }

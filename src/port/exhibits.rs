@@ -118,7 +118,12 @@ pub trait OpenBag: Send {
     ///
     /// # Errors
     /// When it cannot be read at all, or ledger or disk refuse. Unreadable parts of a folder are listed, not an error.
-    fn add_path(&mut self, path: &Path, exhibit: &ExhibitDraft, progress: &mut dyn FnMut(u64)) -> Result<ExhibitAcquired, CustodyError>;
+    fn add_path(
+        &mut self,
+        path: &Path,
+        exhibit: &ExhibitDraft,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<ExhibitAcquired, CustodyError>;
     /// Closes and signs the bag; `bag.sealed` is durable when this returns.
     ///
     /// # Errors

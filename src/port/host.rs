@@ -24,11 +24,17 @@ pub struct HostClock {
 impl HostClock {
     /// The real clock.
     pub fn new() -> Self {
-        HostClock { start: Instant::now(), simulate_waits: false }
+        HostClock {
+            start: Instant::now(),
+            simulate_waits: false,
+        }
     }
     /// The real clock, with waits recorded instead of slept.
     pub fn for_drill() -> Self {
-        HostClock { start: Instant::now(), simulate_waits: true }
+        HostClock {
+            start: Instant::now(),
+            simulate_waits: true,
+        }
     }
 }
 
@@ -64,6 +70,6 @@ pub struct HostRandom;
 
 impl Random for HostRandom {
     fn fill(&self, buffer: &mut [u8]) -> Result<(), std::io::Error> {
-        getrandom::fill(buffer).map_err(std::io::Error::other)
+        getrandom::fill(buffer).map_err(|e| std::io::Error::other(e.to_string()))
     }
 }

@@ -15,10 +15,10 @@ mod probe;
 mod store;
 
 pub use acquire::{Acquire, ByteStream, CaptureKind, Piece};
-pub use cluster_change::{CanarySpec, ClusterChange, LabelChange, PolicySpec, Written, WriteMode};
+pub use cluster_change::{CanarySpec, ClusterChange, LabelChange, PolicySpec, WriteMode, Written};
 pub use cluster_view::{ClusterIdentity, ClusterView, Enforcement, LookScope, Right, RightAnswer};
-pub use exhibits::{CustodyError, Ended, ExhibitDraft, Exhibits, OpenBag};
 pub use error::{Cause, PortError};
+pub use exhibits::{CustodyError, Ended, ExhibitDraft, Exhibits, OpenBag};
 pub use host::{Clock, HostClock, HostRandom, Random};
 pub use ledger::{Ledger, LedgerError};
 pub use notifier::{Message, Notifier};

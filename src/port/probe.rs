@@ -72,9 +72,15 @@ pub struct ProbeResult {
 #[async_trait]
 pub trait Probe: Send + Sync {
     /// Tries to connect. `Err(Unsupported)` where the image has no tool for it; `Err(Refused)` where exec is not allowed.
-    async fn connect(&self, from: &ProbeSource, to: &ProbeTarget, within: Duration) -> Result<ProbeResult, PortError>;
+    async fn connect(
+        &self,
+        from: &ProbeSource,
+        to: &ProbeTarget,
+        within: Duration,
+    ) -> Result<ProbeResult, PortError>;
     /// Listens on a port inside the pod for the given time (positive control for inbound probes), in the background.
-    async fn listen(&self, at: &ProbeSource, port: u16, lasting: Duration) -> Result<(), PortError>;
+    async fn listen(&self, at: &ProbeSource, port: u16, lasting: Duration)
+    -> Result<(), PortError>;
     /// Sees which TCP ports listen in the pod, and which connections are established (`local → remote`), from `/proc/net`.
     async fn sockets(&self, at: &ProbeSource) -> Result<Sockets, PortError>;
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use firebreak_evidence::{BagSink, BagSource};
+use firebreak_evidence::source::{BagSink, BagSource};
 
 /// One folder that is read and written durably: temp file, write, fsync, rename, fsync of the folder. `adapter/store` is the only
 /// real one; its simulated twin cuts before or after every call.

@@ -97,7 +97,10 @@ pub struct Pod {
 impl Pod {
     /// Its namespace and name.
     pub fn id(&self) -> PodName {
-        PodName { namespace: self.namespace.clone(), name: self.name.clone() }
+        PodName {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
     }
 }
 
@@ -168,7 +171,9 @@ pub struct SecretUse {
 }
 
 /// Transport protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Protocol {
     /// TCP, the default of the API.
     #[default]
@@ -218,11 +223,17 @@ pub enum Operator {
 impl Selector {
     /// A selector of equal labels.
     pub fn labels(labels: Labels) -> Self {
-        Selector { match_labels: labels, expressions: Vec::new() }
+        Selector {
+            match_labels: labels,
+            expressions: Vec::new(),
+        }
     }
     /// Rule N7: matchLabels and all matchExpressions hold. An empty selector matches everything.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v)) && self.expressions.iter().all(|r| r.holds(labels))
+        self.match_labels
+            .iter()
+            .all(|(k, v)| labels.get(k) == Some(v))
+            && self.expressions.iter().all(|r| r.holds(labels))
     }
 }
 
