@@ -376,7 +376,10 @@ async fn remove_namespace(cluster: &KubeCluster, canary: &CanarySpec) -> Result<
     let at = |api: &str, resource: &str| {
         format!("{api}/namespaces/{}/{resource}", encoded(&canary.namespace))
     };
-    let own = |o: &Value| o["metadata"]["labels"][CANARY] == canary.name.as_str();
+    let own = |o: &Value| {
+        let meta = &o["metadata"];
+        meta["labels"][CANARY] == canary.name.as_str() || meta["deletionTimestamp"].is_string()
+    };
     for path in [
         at("/api/v1", "pods"),
         at("/apis/apps/v1", "replicasets"),
