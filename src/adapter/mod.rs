@@ -1,1 +1,3 @@
 //! How we get what the ports ask for: Kubernetes, durable files, HTTPS, and the sim twin: the drill's world.
+
+pub mod sim;
