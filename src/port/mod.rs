@@ -23,7 +23,7 @@ pub use host::{Clock, HostClock, HostRandom, Random};
 pub use ledger::{Ledger, LedgerError};
 pub use notifier::{Message, Notifier};
 pub use probe::{Probe, ProbeResult, ProbeSource, ProbeTarget, Sockets, Tried};
-pub use store::Store;
+pub use store::{LockGuard, Store};
 
 use std::sync::Arc;
 
