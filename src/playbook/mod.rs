@@ -1,6 +1,10 @@
 //! Reading, checking and explaining playbooks. Pure: bytes in, model and findings out.
 
+pub mod condition;
+pub mod duration;
+pub mod finding;
 pub mod model;
+mod tree;
 pub mod variable;
 
 pub use model::{Call, Kind, Playbook, Step};

@@ -3,7 +3,7 @@
 //! Blocks nest; nothing points at anything, so nothing can dangle. A step is found by its [`StepPath`]: ids joined by `/`, and a
 //! step without an id is `kind-N` by its place in its block (`then` and `else` of one `if` count as one block).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,12 +70,23 @@ pub struct Playbook {
 pub struct Places {
     pub(super) values: BTreeMap<String, Position>,
     pub(super) keys: BTreeMap<String, Position>,
+    /// Texts in quotes: their first character stands one column after the position.
+    pub(super) quoted: BTreeSet<String>,
 }
 
 impl Places {
     /// Where a value begins, or where the nearest thing that holds it does.
     pub fn value(&self, pointer: &str) -> Position {
         nearest(&self.values, pointer)
+    }
+    /// Where a character of a one-line text stands; `offset` counts characters from 0.
+    pub fn inside(&self, pointer: &str, offset: u32) -> Position {
+        let at = self.value(pointer);
+        let quote = u32::from(self.quoted.contains(pointer));
+        Position {
+            line: at.line,
+            column: at.column.saturating_add(quote).saturating_add(offset),
+        }
     }
     /// Where a key stands, or where its value (or the nearest thing that holds it) begins.
     pub fn key(&self, pointer: &str) -> Position {
