@@ -1,7 +1,7 @@
 //! Declarations of actions for these tests: the same names and arguments as the real ones, without what they do.
 
 use firebreak::action::registry::{ActionSpec, Registry, Sample, UndoSpec, Use, check_as};
-use firebreak::incident::{Category, Effect, Phase};
+use firebreak::incident::{Effect, Phase};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -52,10 +52,7 @@ macro_rules! spec {
             undo: $undo,
             result: $result,
             rights: &[],
-            exhibit: match $volatility {
-                Some(_) => Some(Category::Logs),
-                Option::None => None,
-            },
+            exhibit: Option::None,
             volatility: $volatility,
             disturbs: $disturbs,
             timeout_s: 120,
