@@ -78,8 +78,12 @@ impl Action for Manifests {
         let found = args.find(cluster).await.map_err(read_failed)?;
         let uid = pods::cluster_uid(cluster).await;
         let scope = LookScope::Namespaces(vec![args.namespace.clone()]);
-        let around = cluster.view.look(&scope).await.unwrap_or_default();
+        let around = cluster.view.look(&scope).await;
         let mut bag = StepBag::open(cx, "API objects of pods")?;
+        let around = around.unwrap_or_else(|e| {
+            bag.missing("Services and policies that select the pods", &e.detail);
+            ClusterSnapshot::default()
+        });
         let mut seen = BTreeSet::new();
         for (at, pod) in found.into_iter().enumerate() {
             let source = Source::new(&uid, at + 1, pod);
