@@ -8,7 +8,9 @@
 //! ([`Context::saw`]), so that an undo compares *before, written, now* and a crash between two writes is resumed from the ledger.
 
 pub mod contain;
+pub mod acquire;
 pub mod registry;
+pub mod rights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
