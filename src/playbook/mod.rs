@@ -3,7 +3,12 @@
 pub mod condition;
 pub mod duration;
 pub mod finding;
+pub mod lint;
 pub mod model;
+mod raw;
+pub mod read;
+mod read_step;
+pub mod runbook;
 mod tree;
 pub mod variable;
 

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::incident::body::Objectives;
@@ -122,7 +124,8 @@ pub struct Role {
 }
 
 /// Whether a role is one person or several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum RoleKind {
     /// One person.
     Individual,
@@ -287,7 +290,8 @@ pub struct Approval {
 }
 
 /// What happens when nobody decides in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnTimeout {
     /// Ask the next level; the last level parks. Without contacts it parks.
     Escalate,
@@ -309,7 +313,8 @@ pub struct Retry {
 }
 
 /// Error classes that a retry is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum RetryOn {
     /// It did not happen and may be tried again.
     Transient,
@@ -322,7 +327,8 @@ pub enum RetryOn {
 }
 
 /// What happens after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// Stop the block and wait for a person.
     Park,
@@ -335,7 +341,8 @@ pub enum OnFailure {
 }
 
 /// What happens with a started step after a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Resume {
     /// Look, then decide.
     Auto,
@@ -383,7 +390,8 @@ pub struct StepMilestone {
 }
 
 /// What a drill does with a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum DrillMode {
     /// The same as live, against the drill's world.
     Run,
@@ -407,7 +415,8 @@ pub struct Notify {
 }
 
 /// Whose acknowledgement a message waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum WaitAck {
     /// Nobody's.
     None,

@@ -443,6 +443,13 @@ impl Vars {
     pub fn values(&self) -> &BTreeMap<String, Value> {
         &self.values
     }
+    /// No values, and these secrets by name, each with where it comes from.
+    pub fn of_secrets(secrets: impl IntoIterator<Item = (String, String)>) -> Self {
+        Vars {
+            secrets: secrets.into_iter().collect(),
+            ..Vars::default()
+        }
+    }
     /// Where each secret comes from.
     pub fn secrets(&self) -> &BTreeMap<String, String> {
         &self.secrets
