@@ -8,6 +8,7 @@
 //! ([`Context::saw`]), so that an undo compares *before, written, now* and a crash between two writes is resumed from the ledger.
 
 pub mod registry;
+pub mod report_build;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

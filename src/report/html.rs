@@ -3,9 +3,11 @@
 //! It says what it is a view of and how to verify that, and never that it is genuine. With scripts off everything is there; the
 //! script only changes the zone that times are shown in. `style` attributes would need a looser policy, so there are none.
 
+use std::collections::BTreeSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::incident::clock_text::millis;
@@ -18,6 +20,8 @@ use super::json::Canonical;
 use super::{svg, view};
 
 const STYLE: &str = include_str!("style.css");
+/// Bytes that a page should not exceed.
+const BUDGET: usize = 1_000_000;
 const SCRIPT: &str = include_str!("script.js");
 
 /// `incident.html`.
@@ -54,8 +58,50 @@ pub fn incident(doc: &IncidentDocument, canonical: &Canonical, history: &History
         out.push_str("</section>\n");
     }
     out.push_str("</main>\n");
-    out.push_str(&foot(doc, canonical, history));
+    let document = json_in_html(&String::from_utf8_lossy(&canonical.bytes));
+    let room = BUDGET.saturating_sub(out.len() + document.len() + 8192);
+    let entries = embedded(doc, history, room);
+    out.push_str(&foot(doc, canonical, &document, &entries));
     out
+}
+
+/// The entries in the page: all while there is room, else those that are cited outside the timeline. Answers JSON and a sentence.
+fn embedded(doc: &IncidentDocument, history: &History, room: usize) -> (String, String) {
+    let all: Vec<_> = history.entries.iter().map(entry).collect();
+    let json = json_in_html(&json!(all).to_string());
+    if json.len() <= room {
+        return (json, format!("All {} entries are embedded.", all.len()));
+    }
+    let bare = IncidentDocument {
+        timeline: vec![],
+        ..doc.clone()
+    };
+    let mut cited = BTreeSet::new();
+    cites(&json!(bare), &mut cited);
+    let some: Vec<_> = history
+        .entries
+        .iter()
+        .filter(|e| cited.contains(&e.seq))
+        .map(entry)
+        .collect();
+    let said = format!(
+        "{} of {} entries are embedded: those cited outside the timeline.",
+        some.len(),
+        all.len()
+    );
+    (json_in_html(&json!(some).to_string()), said)
+}
+
+/// Every entry number that a value cites.
+fn cites(value: &Value, found: &mut BTreeSet<u64>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|v| cites(v, found)),
+        Value::Object(fields) => {
+            found.extend(fields.get("seq").and_then(Value::as_u64));
+            fields.values().for_each(|v| cites(v, found));
+        }
+        _ => {}
+    }
 }
 
 fn hash(text: &str) -> String {
@@ -130,26 +176,29 @@ fn head(doc: &IncidentDocument, sha256: &str, chapters: &[Chapter]) -> String {
     out
 }
 
-fn foot(doc: &IncidentDocument, canonical: &Canonical, history: &History) -> String {
+fn foot(
+    doc: &IncidentDocument,
+    canonical: &Canonical,
+    document: &str,
+    (entries, embedded): &(String, String),
+) -> String {
     let c = &doc.control;
     let drill = if doc.is_drill() {
         "<p class=\"drill\">DRILL — this is an exercise — DRILL</p>\n"
     } else {
         ""
     };
-    let document = String::from_utf8_lossy(&canonical.bytes);
-    let entries: Vec<_> = history.entries.iter().map(entry).collect();
-    let entries = json!(entries).to_string();
     format!(
         "<footer>\n{drill}<p>{} · {} · document SHA-256 <code>{}</code> · built by {}. This page does not prove itself: section 17 says \
-         how to verify.</p>\n</footer>\n<script type=\"application/json\" id=\"incident-json\">{}</script>\n\
+         how to verify. {}</p>\n</footer>\n<script type=\"application/json\" id=\"incident-json\">{}</script>\n\
          <script type=\"application/json\" id=\"entries-json\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
         esc(&c.incident),
         esc(&c.status),
         esc(&canonical.sha256),
         esc(&c.tool),
-        json_in_html(&document),
-        json_in_html(&entries),
+        esc(embedded),
+        document,
+        entries,
     )
 }
 
