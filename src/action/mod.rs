@@ -11,6 +11,7 @@ pub mod contain;
 pub mod acquire;
 pub mod registry;
 pub mod rights;
+pub mod report_build;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
+    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -47,6 +48,8 @@ pub struct Context {
     pub ledger: Arc<dyn Ledger>,
     /// Takes exhibits in. `None` while previewing: a preview preserves nothing.
     pub custody: Option<Arc<dyn Exhibits>>,
+    /// Writes the document. `None` while previewing.
+    pub documents: Option<Arc<dyn Documents>>,
     /// The outside.
     pub ports: Ports,
     /// Time left for this verb.
