@@ -10,7 +10,9 @@ use aes::cipher::{BlockEncrypt as _, KeyInit as _};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// How many salts are made and how many leaves are folded at a time.
+/// How many salts are made at a time.
+const SALTS: usize = 128;
+/// How many leaves are folded at a time.
 const BATCH: usize = 1024;
 /// Records up to this many blocks are padded by hand; longer ones are streamed.
 const SCRATCH_BLOCKS: usize = 64;
@@ -31,7 +33,7 @@ impl Salter {
         Self {
             cipher: Aes256::new(key.into()),
             next: 0,
-            ready: Vec::with_capacity(BATCH),
+            ready: Vec::with_capacity(SALTS),
         }
     }
 
@@ -43,12 +45,12 @@ impl Salter {
     }
 
     fn next_salt(&mut self) -> [u8; 16] {
-        let at = (self.next % BATCH as u64) as usize;
+        let at = (self.next % SALTS as u64) as usize;
         if at == 0 || self.ready.is_empty() {
             let first = self.next - at as u64;
             self.ready.clear();
             self.ready.extend(
-                (0..BATCH as u64).map(|i| AesBlock::from(u128::from(first + i).to_be_bytes())),
+                (0..SALTS as u64).map(|i| AesBlock::from(u128::from(first + i).to_be_bytes())),
             );
             self.cipher.encrypt_blocks(&mut self.ready);
         }

@@ -3,9 +3,11 @@
 //! Blocks nest; nothing points at anything, so nothing can dangle. A step is found by its [`StepPath`]: ids joined by `/`, and a
 //! step without an id is `kind-N` by its place in its block (`then` and `else` of one `if` count as one block).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::incident::body::Objectives;
@@ -70,12 +72,23 @@ pub struct Playbook {
 pub struct Places {
     pub(super) values: BTreeMap<String, Position>,
     pub(super) keys: BTreeMap<String, Position>,
+    /// Texts in quotes: their first character stands one column after the position.
+    pub(super) quoted: BTreeSet<String>,
 }
 
 impl Places {
     /// Where a value begins, or where the nearest thing that holds it does.
     pub fn value(&self, pointer: &str) -> Position {
         nearest(&self.values, pointer)
+    }
+    /// Where a character of a one-line text stands; `offset` counts characters from 0.
+    pub fn inside(&self, pointer: &str, offset: u32) -> Position {
+        let at = self.value(pointer);
+        let quote = u32::from(self.quoted.contains(pointer));
+        Position {
+            line: at.line,
+            column: at.column.saturating_add(quote).saturating_add(offset),
+        }
     }
     /// Where a key stands, or where its value (or the nearest thing that holds it) begins.
     pub fn key(&self, pointer: &str) -> Position {
@@ -111,7 +124,8 @@ pub struct Role {
 }
 
 /// Whether a role is one person or several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum RoleKind {
     /// One person.
     Individual,
@@ -276,7 +290,8 @@ pub struct Approval {
 }
 
 /// What happens when nobody decides in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnTimeout {
     /// Ask the next level; the last level parks. Without contacts it parks.
     Escalate,
@@ -298,7 +313,8 @@ pub struct Retry {
 }
 
 /// Error classes that a retry is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum RetryOn {
     /// It did not happen and may be tried again.
     Transient,
@@ -311,7 +327,8 @@ pub enum RetryOn {
 }
 
 /// What happens after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnFailure {
     /// Stop the block and wait for a person.
     Park,
@@ -324,7 +341,8 @@ pub enum OnFailure {
 }
 
 /// What happens with a started step after a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Resume {
     /// Look, then decide.
     Auto,
@@ -372,7 +390,8 @@ pub struct StepMilestone {
 }
 
 /// What a drill does with a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum DrillMode {
     /// The same as live, against the drill's world.
     Run,
@@ -396,7 +415,8 @@ pub struct Notify {
 }
 
 /// Whose acknowledgement a message waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum WaitAck {
     /// Nobody's.
     None,

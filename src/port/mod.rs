@@ -11,7 +11,9 @@ mod exhibits;
 mod host;
 mod ledger;
 mod notifier;
+mod operator;
 mod probe;
+mod run_files;
 mod store;
 
 pub use acquire::{Acquire, ByteStream, CaptureKind, Piece};
@@ -22,7 +24,9 @@ pub use exhibits::{CustodyError, Ended, ExhibitDraft, Exhibits, OpenBag};
 pub use host::{Clock, HostClock, HostRandom, Random};
 pub use ledger::{Ledger, LedgerError};
 pub use notifier::{Message, Notifier};
+pub use operator::{ManualQuestion, Operator, Question, Reply, RunEvent, SignedText};
 pub use probe::{Probe, ProbeResult, ProbeSource, ProbeTarget, Sockets, Tried};
+pub use run_files::RunFiles;
 pub use store::{LockGuard, Store};
 
 use std::sync::Arc;
