@@ -178,7 +178,9 @@ pub fn verify(message: &[u8], armour: &str, namespace: &str) -> Result<PublicKey
     })?;
     let written = signature.to_pem(LineEnding::LF).unwrap_or_default();
     if written != armour {
-        return Err(bad("the armour holds more than one signature, or does not encode to the same bytes"));
+        return Err(bad(
+            "the armour holds more than one signature, or does not encode to the same bytes",
+        ));
     }
     if signature.version() != SshSig::VERSION || !signature.reserved().is_empty() {
         return Err(bad("its version or reserved field is not known"));
@@ -211,14 +213,22 @@ pub fn verify(message: &[u8], armour: &str, namespace: &str) -> Result<PublicKey
     Ok(PublicKey::from(signature.public_key().clone()))
 }
 
-fn trusted<'f>(key: &PublicKey, principal: &str, facts: &'f Facts<'_>) -> Result<&'f Signer, Refusal> {
+fn trusted<'f>(
+    key: &PublicKey,
+    principal: &str,
+    facts: &'f Facts<'_>,
+) -> Result<&'f Signer, Refusal> {
     let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
     let mine: Vec<&Signer> = facts
         .policy
         .signers
         .iter()
         .filter(|s| s.principal == principal)
-        .filter(|s| s.key.as_ref().is_some_and(|k| k.key_data() == key.key_data()))
+        .filter(|s| {
+            s.key
+                .as_ref()
+                .is_some_and(|k| k.key_data() == key.key_data())
+        })
         .collect();
     if mine.is_empty() {
         return Err(Refusal::NotTrusted(format!(
@@ -241,9 +251,7 @@ fn trusted<'f>(key: &PublicKey, principal: &str, facts: &'f Facts<'_>) -> Result
     named
         .into_iter()
         .find(|s| s.valid_after <= facts.now && facts.now < s.valid_before)
-        .ok_or_else(|| {
-            Refusal::KeyNotValid(format!("{fingerprint} is outside its validity dates"))
-        })
+        .ok_or_else(|| Refusal::KeyNotValid(format!("{fingerprint} is outside its validity dates")))
 }
 
 fn in_time(approval: &ApprovalText, now: DateTime<Utc>) -> Result<(), Refusal> {
@@ -258,7 +266,11 @@ fn in_time(approval: &ApprovalText, now: DateTime<Utc>) -> Result<(), Refusal> {
 }
 
 fn same_gate(approval: &ApprovalText, facts: &Facts<'_>) -> Result<(), Refusal> {
-    same("incident", approval.incident.as_str(), facts.incident.as_str())?;
+    same(
+        "incident",
+        approval.incident.as_str(),
+        facts.incident.as_str(),
+    )?;
     same("run", approval.run.as_str(), facts.run.as_str())?;
     same("plan", &approval.plan_sha256, facts.plan_sha256)?;
     for (path, digest) in &approval.steps {
@@ -272,7 +284,11 @@ fn same_gate(approval: &ApprovalText, facts: &Facts<'_>) -> Result<(), Refusal> 
                 expected: "a step of this run whose call is known".into(),
             })?;
         same("call", digest, &gate.call_sha256)?;
-        same("attempt", &approval.attempt.to_string(), &gate.attempt.to_string())?;
+        same(
+            "attempt",
+            &approval.attempt.to_string(),
+            &gate.attempt.to_string(),
+        )?;
         if approval.effect < gate.effect {
             return Err(Refusal::Other {
                 what: "effect",
@@ -295,7 +311,10 @@ fn same(what: &'static str, found: &str, expected: &str) -> Result<(), Refusal> 
     })
 }
 
-fn gates<'f>(approval: &'f ApprovalText, facts: &'f Facts<'_>) -> impl Iterator<Item = &'f GateFacts> {
+fn gates<'f>(
+    approval: &'f ApprovalText,
+    facts: &'f Facts<'_>,
+) -> impl Iterator<Item = &'f GateFacts> {
     facts
         .gates
         .iter()
@@ -330,7 +349,12 @@ fn counts(approval: &ApprovalText, key: &str, facts: &Facts<'_>) -> Result<(), R
         return Ok(());
     }
     for gate in gates(approval, facts) {
-        let Need::Signed { executor, break_glass, .. } = gate.need else {
+        let Need::Signed {
+            executor,
+            break_glass,
+            ..
+        } = gate.need
+        else {
             continue;
         };
         if executor == Executor::NeverCounts && approval.principal == facts.executor {
@@ -339,7 +363,8 @@ fn counts(approval: &ApprovalText, key: &str, facts: &Facts<'_>) -> Result<(), R
                 approval.principal, gate.step
             )));
         }
-        if approval.decision == Decision::BreakGlass && (!break_glass || approval.reason.is_none()) {
+        if approval.decision == Decision::BreakGlass && (!break_glass || approval.reason.is_none())
+        {
             return Err(Refusal::NotCounted(format!(
                 "`{}` cannot be opened by break-glass, or no reason was given",
                 gate.step
@@ -381,8 +406,13 @@ impl PersonaKey {
     /// Never: Ed25519 always signs, and a signature always encodes.
     pub fn sign(&self, text: &str) -> String {
         debug_assert!(matches!(self.0.key_data(), KeypairData::Ed25519(_)));
-        SshSig::sign(&self.0, namespace(Mode::Drill), HashAlg::Sha512, text.as_bytes())
-            .and_then(|s| s.to_pem(LineEnding::LF))
-            .expect("Ed25519 always signs, and a signature always encodes")
+        SshSig::sign(
+            &self.0,
+            namespace(Mode::Drill),
+            HashAlg::Sha512,
+            text.as_bytes(),
+        )
+        .and_then(|s| s.to_pem(LineEnding::LF))
+        .expect("Ed25519 always signs, and a signature always encodes")
     }
 }

@@ -208,7 +208,11 @@ impl<'t> Lines<'t> {
         self.at += 1;
         Ok(line)
     }
-    fn field<T>(&mut self, name: &str, read: impl Fn(&'t str) -> Option<T>) -> Result<T, Malformed> {
+    fn field<T>(
+        &mut self,
+        name: &str,
+        read: impl Fn(&'t str) -> Option<T>,
+    ) -> Result<T, Malformed> {
         let line = self.take(name)?;
         line.strip_prefix(name)
             .and_then(|rest| rest.strip_prefix(' '))

@@ -12,14 +12,21 @@ use super::verdict::Verdict;
 
 /// Expected seconds of a step and what they rest on: the median of at least three earlier runs, else its budget, else its timeout.
 pub fn expected(basis: &Basis<'_>, seen: &Observation, step: &Step) -> (u64, &'static str) {
-    if let Some(median) = seen.history_s.get(step.path.as_str()).and_then(|h| median(h)) {
+    if let Some(median) = seen
+        .history_s
+        .get(step.path.as_str())
+        .and_then(|h| median(h))
+    {
         return (median, "history");
     }
     if let Some(budget) = step.budget {
         return (budget.as_secs(), "budget");
     }
     if let Kind::Wait { time } = &step.kind {
-        return (values::span(time, basis.vars).map_or(0, |t| t.as_secs()), "timer");
+        return (
+            values::span(time, basis.vars).map_or(0, |t| t.as_secs()),
+            "timer",
+        );
     }
     let action = step
         .call()
@@ -58,7 +65,9 @@ fn one(step: &Step, planned: &[PlannedStep]) -> (u64, Vec<String>) {
             .iter()
             .map(|s| one(s, planned))
             .fold((0, Vec::new()), slower),
-        Kind::If { then, otherwise, .. } => slower(longest(then, planned), longest(otherwise, planned)),
+        Kind::If {
+            then, otherwise, ..
+        } => slower(longest(then, planned), longest(otherwise, planned)),
         _ => {
             let found = planned.iter().find(|p| p.path == step.path);
             match found.filter(|p| p.verdict != Verdict::Skip && p.expected_s > 0) {
@@ -79,7 +88,9 @@ fn until(name: Milestone, steps: &[Step], planned: &[PlannedStep]) -> Option<u64
                 .iter()
                 .filter_map(|s| until(name, std::slice::from_ref(s), planned))
                 .min(),
-            Kind::If { then, otherwise, .. } => {
+            Kind::If {
+                then, otherwise, ..
+            } => {
                 let ways = [until(name, then, planned), until(name, otherwise, planned)];
                 ways.into_iter().flatten().min()
             }
@@ -97,7 +108,12 @@ fn until(name: Milestone, steps: &[Step], planned: &[PlannedStep]) -> Option<u64
 }
 
 /// The objectives in words, each with what the plan expects.
-pub fn against(objectives: &Objectives, steps: &[Step], planned: &[PlannedStep], total: u64) -> Vec<String> {
+pub fn against(
+    objectives: &Objectives,
+    steps: &[Step],
+    planned: &[PlannedStep],
+    total: u64,
+) -> Vec<String> {
     let restored = until(Milestone::Restored, steps, planned).unwrap_or(total);
     let contained = until(Milestone::Contained, steps, planned);
     let mut said = Vec::new();
@@ -114,7 +130,11 @@ pub fn against(objectives: &Objectives, steps: &[Step], planned: &[PlannedStep],
         });
     };
     say("time to contain", objectives.contain_s, contained);
-    say("recovery limit", objectives.recovery_limit_s, Some(restored));
+    say(
+        "recovery limit",
+        objectives.recovery_limit_s,
+        Some(restored),
+    );
     say("RTO", objectives.rto_s, Some(restored));
     said
 }

@@ -51,13 +51,17 @@ struct PeopleFile {
 /// # Errors
 /// When it is not that, or a principal or id stands twice.
 pub fn read_people(bytes: &[u8]) -> Result<Vec<Person>, TrustError> {
-    let wrong = |what: String| TrustError { file: "people.yaml", line: 0, what };
+    let wrong = |what: String| TrustError {
+        file: "people.yaml",
+        line: 0,
+        what,
+    };
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_anchors: 0, max_aliases: 0, max_nodes: 20_000 },
         strict_booleans: true,
     };
-    let file: PeopleFile = serde_saphyr::from_slice_with_options(bytes, options)
-        .map_err(|e| wrong(e.to_string()))?;
+    let file: PeopleFile =
+        serde_saphyr::from_slice_with_options(bytes, options).map_err(|e| wrong(e.to_string()))?;
     if file.firebreak != "people/v1" {
         return Err(wrong(format!("`{}` is not `people/v1`", file.firebreak)));
     }
@@ -150,12 +154,18 @@ fn read_signer(line: &str) -> Result<Signer, String> {
     }
     let options = read_options(options)?;
     let option = |name: &str| {
-        options
-            .get(name)
-            .ok_or_else(|| format!("`{name}=` is missing: without it the entry would hold for anything"))
+        options.get(name).ok_or_else(|| {
+            format!("`{name}=` is missing: without it the entry would hold for anything")
+        })
     };
-    let namespaces: Vec<String> = option("namespaces")?.split(',').map(str::to_owned).collect();
-    if namespaces.iter().any(|n| n.is_empty() || n.contains(['*', '?', '!'])) {
+    let namespaces: Vec<String> = option("namespaces")?
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    if namespaces
+        .iter()
+        .any(|n| n.is_empty() || n.contains(['*', '?', '!']))
+    {
         return Err("a namespace is a name, not a pattern".into());
     }
     let after = read_time(option("valid-after")?)?;
@@ -292,7 +302,9 @@ impl Policy {
     }
     /// Digest over policy and trust files.
     pub fn trust_sha256(&self) -> String {
-        sha256_hex(&jcs(&json!({ "files": self.files, "policy": self.name.as_str() })))
+        sha256_hex(&jcs(
+            &json!({ "files": self.files, "policy": self.name.as_str() }),
+        ))
     }
     /// The person with this principal or id.
     pub fn person(&self, name: &str) -> Option<&Person> {
@@ -326,12 +338,14 @@ impl Policy {
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
     const GOOD: &str = "ic@example.org namespaces=\"approval@firebreak,custody@firebreak\",valid-after=\"20260101Z\",valid-before=\"20270101Z\"";
 
     #[test]
     fn an_entry_needs_one_literal_principal_a_namespace_and_both_dates_in_utc() {
-        let good = read_signers(format!("# people\n{GOOD} {KEY} comment\n").as_bytes()).expect("good");
+        let good =
+            read_signers(format!("# people\n{GOOD} {KEY} comment\n").as_bytes()).expect("good");
         assert_eq!(good[0].principal, "ic@example.org");
         assert_eq!(good[0].namespaces.len(), 2);
         for bad in [
@@ -345,7 +359,10 @@ mod tests {
             GOOD.replace("20270101Z", "20250101Z"),
             format!("{GOOD},cert-authority"),
         ] {
-            assert!(read_signers(format!("{bad} {KEY}\n").as_bytes()).is_err(), "{bad}");
+            assert!(
+                read_signers(format!("{bad} {KEY}\n").as_bytes()).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -359,7 +376,10 @@ mod tests {
     #[test]
     fn people_stand_once_and_name_their_roles() {
         let text = "firebreak: people/v1\npeople:\n  - { id: amira, name: Amira, principal: ic@example.org, roles: [incident-commander] }\n";
-        assert_eq!(read_people(text.as_bytes()).expect("people")[0].roles, ["incident-commander"]);
+        assert_eq!(
+            read_people(text.as_bytes()).expect("people")[0].roles,
+            ["incident-commander"]
+        );
         let twice = format!("{text}{}", &text[text.find("  -").expect("a person")..]);
         assert!(read_people(twice.as_bytes()).is_err());
         assert!(read_people(text.replace("roles:", "rolls:").as_bytes()).is_err());

@@ -178,7 +178,11 @@ impl PlanFile {
     pub fn of(plan: Plan) -> Self {
         let bytes = jcs(&plan);
         let digest = sha256_hex(&bytes);
-        PlanFile { plan, bytes, digest }
+        PlanFile {
+            plan,
+            bytes,
+            digest,
+        }
     }
     /// Reads a file: only the exact canonical bytes are a plan.
     ///
@@ -188,7 +192,10 @@ impl PlanFile {
         let plan: Plan =
             serde_json::from_slice(bytes).map_err(|e| PlanError::Unreadable(e.to_string()))?;
         if plan.format != FORMAT {
-            return Err(PlanError::Unreadable(format!("`{}` is not `{FORMAT}`", plan.format)));
+            return Err(PlanError::Unreadable(format!(
+                "`{}` is not `{FORMAT}`",
+                plan.format
+            )));
         }
         let file = PlanFile::of(plan);
         if file.bytes == bytes {
@@ -253,7 +260,12 @@ pub fn make(basis: &Basis<'_>, seen: &Observation) -> Plan {
         objectives: objectives.clone(),
         binding: seen.binding.clone(),
         missing: missing(basis, seen, &steps),
-        objectives_said: critical_path::against(objectives, &basis.playbook.steps, &steps, expected_s),
+        objectives_said: critical_path::against(
+            objectives,
+            &basis.playbook.steps,
+            &steps,
+            expected_s,
+        ),
         empty: steps.iter().all(|s| s.verdict == Verdict::Skip),
         steps,
         expected_s,
@@ -261,7 +273,12 @@ pub fn make(basis: &Basis<'_>, seen: &Observation) -> Plan {
     }
 }
 
-fn planned(basis: &Basis<'_>, seen: &Observation, step: &Step, judged: &(Verdict, Option<String>)) -> PlannedStep {
+fn planned(
+    basis: &Basis<'_>,
+    seen: &Observation,
+    step: &Step,
+    judged: &(Verdict, Option<String>),
+) -> PlannedStep {
     let spec = step.call().and_then(|c| basis.registry.find(&c.action));
     let nothing = StepSeen::default();
     let observed = seen.steps.get(step.path.as_str()).unwrap_or(&nothing);
@@ -379,12 +396,20 @@ fn missing(basis: &Basis<'_>, seen: &Observation, steps: &[PlannedStep]) -> Vec<
 /// A signed gate that not enough people could open.
 fn nobody(basis: &Basis<'_>, planned: &PlannedStep) -> Option<Missing> {
     let step = basis.playbook.find(&planned.path)?;
-    let Need::Signed { quorum, executor, .. } = policy::need(basis.policy.name, step) else {
+    let Need::Signed {
+        quorum, executor, ..
+    } = policy::need(basis.policy.name, step)
+    else {
         return None;
     };
     let roles = step.approve.as_ref().map_or(&[][..], |a| &a.roles);
     let mut able: Vec<&str> = if roles.is_empty() {
-        basis.policy.people.iter().map(|p| p.principal.as_str()).collect()
+        basis
+            .policy
+            .people
+            .iter()
+            .map(|p| p.principal.as_str())
+            .collect()
     } else {
         roles
             .iter()
@@ -426,7 +451,9 @@ pub fn outline(playbook: &Playbook, plan: &Plan) -> Vec<StepOutline> {
                 phase: planned.and_then(|p| p.phase).or(s.phase),
                 effect: s.effect(),
                 runbook: s.runbook.clone(),
-                expected_s: planned.filter(|_| !matches!(s.kind, Kind::Note { .. })).map(|p| p.expected_s),
+                expected_s: planned
+                    .filter(|_| !matches!(s.kind, Kind::Note { .. }))
+                    .map(|p| p.expected_s),
             }
         })
         .collect()

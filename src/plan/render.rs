@@ -8,22 +8,59 @@ use super::plan::{Plan, PlannedStep};
 /// The plan as text.
 pub fn text(plan: &Plan, digest: &str) -> String {
     let mut out = String::new();
-    let drill = if plan.mode == Mode::Drill { "DRILL " } else { "" };
-    line(&mut out, 0, &format!("{drill}Plan: {} (version {}), {}", plan.name, plan.version, plan.tlp));
-    line(&mut out, 0, &format!("Incident {}, run {}, policy {}, executor {}", plan.incident, plan.run, plan.policy, plan.executor));
+    let drill = if plan.mode == Mode::Drill {
+        "DRILL "
+    } else {
+        ""
+    };
+    line(
+        &mut out,
+        0,
+        &format!(
+            "{drill}Plan: {} (version {}), {}",
+            plan.name, plan.version, plan.tlp
+        ),
+    );
+    line(
+        &mut out,
+        0,
+        &format!(
+            "Incident {}, run {}, policy {}, executor {}",
+            plan.incident, plan.run, plan.policy, plan.executor
+        ),
+    );
     for (fact, value) in &plan.binding {
         line(&mut out, 0, &format!("{fact}: {value}"));
     }
     for step in &plan.steps {
         one(&mut out, step);
     }
-    line(&mut out, 0, &format!("Expected: {}, along {}", seconds(plan.expected_s), plan.critical_path.join(" → ")));
+    line(
+        &mut out,
+        0,
+        &format!(
+            "Expected: {}, along {}",
+            seconds(plan.expected_s),
+            plan.critical_path.join(" → ")
+        ),
+    );
     for said in &plan.objectives_said {
         line(&mut out, 0, said);
     }
     for missing in &plan.missing {
-        let word = if missing.refuses { "In the way" } else { "Warning" };
-        line(&mut out, 0, &format!("{word} ({}): step {}: {}", missing.code, missing.step, missing.what));
+        let word = if missing.refuses {
+            "In the way"
+        } else {
+            "Warning"
+        };
+        line(
+            &mut out,
+            0,
+            &format!(
+                "{word} ({}): step {}: {}",
+                missing.code, missing.step, missing.what
+            ),
+        );
     }
     if plan.empty {
         line(&mut out, 0, "Nothing to do.");
@@ -33,10 +70,23 @@ pub fn text(plan: &Plan, digest: &str) -> String {
 }
 
 fn one(out: &mut String, step: &PlannedStep) {
-    let runbook = if step.runbook.is_empty() { String::new() } else { format!(" [{}]", step.runbook.join(", ")) };
+    let runbook = if step.runbook.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", step.runbook.join(", "))
+    };
     let what = step.action.as_deref().unwrap_or(&step.kind);
     out.push('\n');
-    line(out, 0, &format!("{} {}{runbook}: {what}, {}", mark(step), step.path, step.effect));
+    line(
+        out,
+        0,
+        &format!(
+            "{} {}{runbook}: {what}, {}",
+            mark(step),
+            step.path,
+            step.effect
+        ),
+    );
     if let Some(why) = &step.why {
         line(out, 1, why);
     }
@@ -60,14 +110,26 @@ fn one(out: &mut String, step: &PlannedStep) {
         line(out, 1, &format!("approval: {}{}", step.approval, who(step)));
         line(out, 1, &format!("undo: {}", step.undo));
     }
-    line(out, 1, &format!("expected {} (by {})", seconds(step.expected_s), step.expected_by));
+    line(
+        out,
+        1,
+        &format!(
+            "expected {} (by {})",
+            seconds(step.expected_s),
+            step.expected_by
+        ),
+    );
 }
 
 fn who(step: &PlannedStep) -> String {
     step.holders
         .iter()
         .map(|(role, people)| {
-            let people = if people.is_empty() { "nobody".into() } else { people.join(", ") };
+            let people = if people.is_empty() {
+                "nobody".into()
+            } else {
+                people.join(", ")
+            };
             format!("; {role}: {people}")
         })
         .collect()

@@ -25,12 +25,23 @@ pub struct Stale {
 /// With the first fact that differs.
 pub fn check(plan: &Plan, fresh: &Plan, now: DateTime<Utc>) -> Result<(), Stale> {
     age(plan, now)?;
-    same("the playbook", &plan.playbook_sha256, &fresh.playbook_sha256)?;
-    same("the trust (policy, people, keys)", &plan.trust_sha256, &fresh.trust_sha256)?;
+    same(
+        "the playbook",
+        &plan.playbook_sha256,
+        &fresh.playbook_sha256,
+    )?;
+    same(
+        "the trust (policy, people, keys)",
+        &plan.trust_sha256,
+        &fresh.trust_sha256,
+    )?;
     same("the policy", &plan.policy, &fresh.policy)?;
     same("the executor", &plan.executor, &fresh.executor)?;
     for (name, value) in &plan.vars {
-        let now = fresh.vars.get(name).map_or("absent".into(), |v| v.to_string());
+        let now = fresh
+            .vars
+            .get(name)
+            .map_or("absent".into(), |v| v.to_string());
         same(&format!("variable `{name}`"), &value.to_string(), &now)?;
     }
     facts("", &plan.binding, &fresh.binding)?;
@@ -38,7 +49,11 @@ pub fn check(plan: &Plan, fresh: &Plan, now: DateTime<Utc>) -> Result<(), Stale>
         let Some(now) = fresh.steps.iter().find(|s| s.path == step.path) else {
             return same(&format!("step `{}`", step.path), "there", "gone");
         };
-        facts(&format!(" of step `{}`", step.path), &step.binding, &now.binding)?;
+        facts(
+            &format!(" of step `{}`", step.path),
+            &step.binding,
+            &now.binding,
+        )?;
     }
     Ok(())
 }
@@ -46,11 +61,19 @@ pub fn check(plan: &Plan, fresh: &Plan, now: DateTime<Utc>) -> Result<(), Stale>
 fn age(plan: &Plan, now: DateTime<Utc>) -> Result<(), Stale> {
     let made = DateTime::parse_from_rfc3339(&plan.made).map(|t| t.with_timezone(&Utc));
     match made {
-        Ok(made) if now - made <= Duration::minutes(GOOD_FOR_MIN) && made - now <= Duration::minutes(2) => Ok(()),
+        Ok(made)
+            if now - made <= Duration::minutes(GOOD_FOR_MIN)
+                && made - now <= Duration::minutes(2) =>
+        {
+            Ok(())
+        }
         _ => Err(Stale {
             fact: "its time".into(),
             planned: plan.made.clone(),
-            now: format!("{} (a plan is good for {GOOD_FOR_MIN} min)", now.to_rfc3339()),
+            now: format!(
+                "{} (a plan is good for {GOOD_FOR_MIN} min)",
+                now.to_rfc3339()
+            ),
         }),
     }
 }

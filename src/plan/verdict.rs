@@ -101,11 +101,20 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn block(&mut self, steps: &[Step], way: &Way) {
         for step in steps {
-            let skipped = self.basis.mode == Mode::Drill && step.drill_or_default() == DrillMode::Skip;
-            let way = if skipped { &Way::Not("left out in drills") } else { way };
+            let skipped =
+                self.basis.mode == Mode::Drill && step.drill_or_default() == DrillMode::Skip;
+            let way = if skipped {
+                &Way::Not("left out in drills")
+            } else {
+                way
+            };
             match &step.kind {
                 Kind::Steps { steps } | Kind::Parallel { steps } => self.block(steps, way),
-                Kind::If { condition, then, otherwise } => {
+                Kind::If {
+                    condition,
+                    then,
+                    otherwise,
+                } => {
                     let (yes, no) = self.ways(condition, way);
                     self.block(then, &yes);
                     self.block(otherwise, &no);
@@ -124,7 +133,9 @@ impl Walk<'_> {
             Answer::True => (way.clone(), LEFT),
             Answer::False => (LEFT, way.clone()),
             Answer::Unknown(name) => {
-                let why = Way::Unknown(format!("`{condition}` rests on `{name}`, which is set later"));
+                let why = Way::Unknown(format!(
+                    "`{condition}` rests on `{name}`, which is set later"
+                ));
                 (why.clone(), why)
             }
             Answer::Error(e) => {
@@ -164,16 +175,23 @@ impl Walk<'_> {
                 None => (Verdict::Skip, Some("it is so already".into())),
                 Some(earlier) => (
                     Verdict::Unknown,
-                    Some(format!("it is so now; that may change with step `{earlier}`")),
+                    Some(format!(
+                        "it is so now; that may change with step `{earlier}`"
+                    )),
                 ),
             };
         }
         if let Err(e) = values::fill_step(step, &self.vars) {
             return (Verdict::Unknown, Some(unset(&e)));
         }
-        let looks = step.require.is_some() || step.done_if.is_some() || matches!(step.kind, Kind::Check { .. });
+        let looks = step.require.is_some()
+            || step.done_if.is_some()
+            || matches!(step.kind, Kind::Check { .. });
         if let (true, Some(earlier)) = (looks, &self.unproven) {
-            return (Verdict::Unknown, Some(format!("it looks at what step `{earlier}` will change")));
+            return (
+                Verdict::Unknown,
+                Some(format!("it looks at what step `{earlier}` will change")),
+            );
         }
         match policy::need(self.basis.policy.name, step) {
             Need::Nothing => (Verdict::Run, None),
@@ -196,7 +214,9 @@ fn unset(error: &FillError) -> String {
 fn blocked(seen: &StepSeen) -> Option<String> {
     match &seen.require {
         Some(Probed::False) => return Some("its requirement does not hold".into()),
-        Some(Probed::Failed(why)) => return Some(format!("its requirement cannot be probed: {why}")),
+        Some(Probed::Failed(why)) => {
+            return Some(format!("its requirement cannot be probed: {why}"));
+        }
         Some(Probed::True) | None => {}
     }
     match &seen.preview {
