@@ -7,6 +7,7 @@
 //! An action writes each single change to the ledger before it makes it ([`Context::intend`]) and what it saw afterwards
 //! ([`Context::saw`]), so that an undo compares *before, written, now* and a crash between two writes is resumed from the ledger.
 
+pub mod contain;
 pub mod registry;
 
 use std::collections::BTreeMap;
@@ -86,6 +87,42 @@ impl Context {
         };
         self.ledger
             .append(vec![Draft::new(kind::WRITE_SEEN, seen).about(refs)])?;
+        Ok(())
+    }
+    /// Makes many intents durable in one batch, before any of their writes is sent. Answers their `seq`, in order.
+    pub fn intend_all(&self, writes: &[WriteIntended]) -> Result<Vec<u64>, ActionError> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let drafts = writes
+            .iter()
+            .map(|w| Draft::new(kind::WRITE_INTENDED, w).about(self.refs()))
+            .collect();
+        let stored = self.ledger.append(drafts)?;
+        if stored.len() != writes.len() {
+            return Err(ActionError::new(
+                Class::Internal,
+                "the ledger answered another number of entries than it was given",
+            ));
+        }
+        Ok(stored.iter().map(|e| e.seq).collect())
+    }
+    /// Records what was there after many writes, in one batch.
+    pub fn saw_all(&self, seen: &[(u64, WriteSeen)]) -> Result<(), ActionError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let drafts = seen
+            .iter()
+            .map(|(intent, body)| {
+                let refs = Refs {
+                    intent: Some(*intent),
+                    ..self.refs()
+                };
+                Draft::new(kind::WRITE_SEEN, body).about(refs)
+            })
+            .collect();
+        self.ledger.append(drafts)?;
         Ok(())
     }
     /// Appends one entry of this step, durable.

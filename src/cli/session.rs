@@ -161,7 +161,10 @@ impl Session {
     }
 
     /// `INC-<yyyymmdd>-<4 base32>`, one that is not taken.
-    fn fresh_id(&self, mode: Mode) -> Result<IncidentId, CliError> {
+    ///
+    /// # Errors
+    /// When the host has no randomness, or no id is free.
+    pub fn fresh_id(&self, mode: Mode) -> Result<IncidentId, CliError> {
         const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
         let prefix = if mode == Mode::Drill { "DRILL" } else { "INC" };
         let day = self.clock.now().format("%Y%m%d");

@@ -26,9 +26,21 @@ pub fn explain(out: &Output, code: Option<&str>) -> CliResult {
     Ok(Exit::Ok)
 }
 
-/// Prints the table of exit codes.
-pub fn exit_codes(out: &Output) -> CliResult {
-    out.answer(Exit::table().trim_end());
+/// Prints help for a command, or the table of exit codes.
+pub fn help(out: &Output, topic: &[String]) -> CliResult {
+    if topic == ["exit-codes"] {
+        out.answer(Exit::table().trim_end());
+        return Ok(Exit::Ok);
+    }
+    let mut command = Cli::command();
+    command.build();
+    let mut here = &mut command;
+    for word in topic {
+        here = here
+            .find_subcommand_mut(word)
+            .ok_or_else(|| CliError::usage(format!("there is no command `{}`", topic.join(" "))).hint("firebreak help lists the commands"))?;
+    }
+    out.answer(here.render_long_help().to_string().trim_end());
     Ok(Exit::Ok)
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::session::{Session, store};
-use crate::plan::people::{AllowedSigners, People};
+use crate::plan::people::Policy;
 
 /// Arguments of `firebreak policy`.
 #[derive(Debug, clap::Subcommand)]
@@ -68,25 +68,19 @@ fn init(session: &Session, people: &std::path::Path, signers: &std::path::Path, 
         std::fs::read(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())))
     };
     let (people_bytes, signer_bytes) = (read(people)?, read(signers)?);
-    let wrong = |path: &std::path::Path, e: String| CliError::new(Exit::Usage, "FB1108", format!("`{}`: {e}", path.display()));
-    let parsed = People::parse(&people_bytes).map_err(|e| wrong(people, e.to_string()))?;
-    let allowed = AllowedSigners::parse(&signer_bytes).map_err(|e| wrong(signers, e.to_string()))?;
-    for person in parsed.all() {
-        if !allowed.knows(&person.principal) {
-            return Err(wrong(signers, format!("there is no key for {} ({})", person.name, person.principal)));
-        }
-    }
+    let revoked_bytes = revoked.map(|path| read(path)).transpose()?;
+    let team = Policy::team(&people_bytes, &signer_bytes, revoked_bytes.as_deref()).map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))?;
     let mut files = store(&session.places.root.join(FOLDER))?;
     let mut keep = |name: &str, bytes: &[u8]| {
         files.replace(name, bytes).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write the policy: {e}")))
     };
     // people.yaml last: its presence is what makes the policy `team`.
     keep(FILES[1], &signer_bytes)?;
-    if let Some(path) = revoked {
-        keep(FILES[2], &read(path)?)?;
+    if let Some(bytes) = &revoked_bytes {
+        keep(FILES[2], bytes)?;
     }
     keep(FILES[0], &people_bytes)?;
-    session.out.answer(format!("policy team: {} people; incidents opened from now on pin these files", parsed.all().count()));
+    session.out.answer(format!("policy team: {} people; incidents opened from now on pin these files", team.people.len()));
     Ok(Exit::Ok)
 }
 
@@ -99,9 +93,9 @@ fn show(session: &Session) -> CliResult {
     }
     session.out.answer(format!("policy {policy}"));
     if let Some(bytes) = trust.get(FILES[0])
-        && let Ok(people) = People::parse(bytes)
+        && let Ok(people) = crate::plan::people::read_people(bytes)
     {
-        for p in people.all() {
+        for p in people {
             session.out.answer(format!("  {:<12} {:<32} {}", p.id, p.principal, p.roles.join(", ")));
         }
     }
