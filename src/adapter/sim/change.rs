@@ -6,19 +6,15 @@ use crate::incident::body::ObjectRef;
 use crate::port::{
     CanarySpec, Cause, ClusterChange, LabelChange, PolicySpec, PortError, Right, WriteMode, Written,
 };
-use crate::reach::cluster::{
-    Container, Controller, Direction, Labels, NetworkPolicy, Pod, Selector,
-};
+use crate::reach::cluster::{Direction, Labels, NetworkPolicy, Pod};
 
-use super::world::{Behind, Enforcing, Inside, Template, World};
-use super::{Call, SimCluster, control, same_pod};
+use super::world::{Behind, Enforcing, World};
+use super::{Call, SimCluster, canary, control, same_pod};
 
 /// Key of our label on policies: whose object it is.
-const OURS: &str = "firebreak/containment";
+pub(super) const OURS: &str = "firebreak/containment";
 /// Key of our label on pods and of our taint on nodes.
 const QUARANTINE: &str = "firebreak/quarantine";
-/// Label of canary and probe pods: which canary they belong to.
-const CANARY: &str = "firebreak/canary";
 
 #[async_trait]
 impl ClusterChange for SimCluster {
@@ -33,7 +29,12 @@ impl ClusterChange for SimCluster {
             Right::new("networking.k8s.io", "networkpolicies", verb).within(&policy.namespace)
         };
         self.write(mode, call, &[right("create"), right("patch")], |w| {
-            put_policy(w, policy, call)
+            let mut written = put_policy(w, policy, call)?;
+            if mode == WriteMode::Preview && !written.already {
+                // What is not stored has no identity yet.
+                written.object.uid.clear();
+            }
+            Ok(written)
         })
     }
 
@@ -50,6 +51,10 @@ impl ClusterChange for SimCluster {
             let Some(found) = w.policy(&policy.namespace, &policy.name) else {
                 return Ok(false);
             };
+            if !found.labels.contains_key(OURS) {
+                let detail = "it does not carry our label: it is not ours to delete";
+                return Err(call.error(Cause::Conflict, detail));
+            }
             guard_uid(&found.uid, &policy.uid, call)?;
             let uid = found.uid.clone();
             w.cluster.policies.retain(|p| p.uid != uid);
@@ -148,7 +153,7 @@ impl ClusterChange for SimCluster {
             Right::new("apps", "replicasets", "create").within(&canary.namespace),
         ];
         self.write(WriteMode::Apply, call, &rights, |w| {
-            put_canary(w, canary, call)
+            canary::put(w, canary, call)
         })
     }
 
@@ -168,18 +173,7 @@ impl ClusterChange for SimCluster {
             Right::new("", "pods", "create").within(&canary.namespace),
         ];
         self.write(WriteMode::Apply, call, &rights, |w| {
-            let template = throwaway(w, canary, call)?;
-            if w.pod(&canary.namespace, &canary.name).is_none() {
-                let mut pod = template.pod;
-                pod.name.clone_from(&canary.name);
-                pod.uid = w.mint_uid();
-                pod.ips = vec![w.mint_address(&canary.node)];
-                w.inside.insert(pod.uid.clone(), template.inside);
-                w.cluster.pods.push(pod);
-            }
-            w.pod(&canary.namespace, &canary.name)
-                .map(pod_ref)
-                .ok_or_else(|| call.error(Cause::NotFound, "the probe pod did not start"))
+            canary::put_probe(w, canary, call)
         })
     }
 
@@ -195,30 +189,7 @@ impl ClusterChange for SimCluster {
             Right::new("", "pods", "delete").within(&canary.namespace),
         ];
         self.write(WriteMode::Apply, call, &rights, |w| {
-            let ours = |ns: &str, labels: &Labels| {
-                ns == canary.namespace && labels.get(CANARY) == Some(&canary.name)
-            };
-            w.cluster
-                .controllers
-                .retain(|c| !(c.namespace == canary.namespace && c.name == canary.name));
-            let gone: Vec<String> = w
-                .cluster
-                .pods
-                .iter()
-                .filter(|p| ours(&p.namespace, &p.labels))
-                .map(|p| p.name.clone())
-                .collect();
-            for name in gone {
-                w.drop_pod(&canary.namespace, &name);
-            }
-            if !w
-                .cluster
-                .pods
-                .iter()
-                .any(|p| p.namespace == canary.namespace)
-            {
-                w.cluster.namespaces.remove(&canary.namespace);
-            }
+            canary::remove(w, canary);
             Ok(())
         })
     }
@@ -274,6 +245,10 @@ fn fall_behind(world: &mut World, before: &World) {
 }
 
 fn guard_uid(found: &str, wanted: &str, call: Call<'_>) -> Result<(), PortError> {
+    if wanted.is_empty() {
+        let detail = "its UID is not known, so another one could be meant";
+        return Err(call.error(Cause::Conflict, detail));
+    }
     if found == wanted {
         Ok(())
     } else {
@@ -289,13 +264,12 @@ fn put_policy(world: &mut World, spec: &PolicySpec, call: Call<'_>) -> Result<Wr
         return Err(call.error(Cause::NotFound, "no such namespace"));
     }
     let found = world.policy(&spec.namespace, &spec.name).cloned();
-    if let Some(found) = &found
-        && found.labels.get(OURS) != spec.labels.get(OURS)
-    {
-        return Err(call.error(
-            Cause::Conflict,
-            "an object of that name exists and does not carry our label",
-        ));
+    let ours = |p: &NetworkPolicy| {
+        p.labels.contains_key(OURS) && spec.labels.iter().all(|(k, v)| p.labels.get(k) == Some(v))
+    };
+    if found.as_ref().is_some_and(|p| !ours(p)) {
+        let detail = "a policy of this name is there and is not ours";
+        return Err(call.error(Cause::Conflict, detail));
     }
     let uid = match &found {
         Some(found) => found.uid.clone(),
@@ -311,8 +285,7 @@ fn put_policy(world: &mut World, spec: &PolicySpec, call: Call<'_>) -> Result<Wr
         ingress: Vec::new(),
         egress: Vec::new(),
     };
-    let already = found.as_ref() == Some(&wanted)
-        && world.policy_annotations.get(&uid) == Some(&spec.annotations);
+    let already = found.as_ref() == Some(&wanted);
     world.cluster.policies.retain(|p| p.uid != uid);
     world.cluster.policies.push(wanted);
     world
@@ -343,21 +316,22 @@ fn change_labels(
     let Some(pod) = world.cluster.pods.iter_mut().find(|p| p.uid == uid) else {
         return Err(call.error(Cause::NotFound, "no such pod"));
     };
-    for (field, wanted) in &change.expect {
-        let now = field_of(pod, field, call)?;
-        if now != *wanted {
-            return Err(call.error(
-                Cause::Conflict,
-                format!(
-                    "the test failed: `{field}` is {} now",
-                    shown(now.as_deref())
-                ),
-            ));
-        }
-    }
     let mut already = true;
     for (field, value) in &change.set {
         already &= field_of(pod, field, call)? == *value;
+    }
+    // As with a JSON Patch whose test fails: what is so already is no conflict.
+    for (field, wanted) in &change.expect {
+        let now = field_of(pod, field, call)?;
+        if now != *wanted && !already {
+            let now = shown(now.as_deref());
+            return Err(call.error(
+                Cause::Conflict,
+                format!("the test failed: `{field}` is {now} now"),
+            ));
+        }
+    }
+    for (field, value) in &change.set {
         set_field(pod, field, value.as_deref(), call)?;
     }
     Ok(Written {
@@ -377,7 +351,7 @@ fn map_of<'p, 'f>(
         Some(("labels", key)) => Ok((&mut pod.labels, key)),
         Some(("annotations", key)) => Ok((&mut pod.annotations, key)),
         _ => Err(call.error(
-            Cause::Rejected,
+            Cause::Local,
             format!("`{field}` is neither a label nor an annotation"),
         )),
     }
@@ -433,87 +407,7 @@ fn hold_node(
     })
 }
 
-/// Makes the canary's namespace and says what its pods are like.
-fn throwaway(
-    world: &mut World,
-    canary: &CanarySpec,
-    call: Call<'_>,
-) -> Result<Template, PortError> {
-    let node = world
-        .node(&canary.node)
-        .ok_or_else(|| call.error(Cause::NotFound, format!("no node `{}`", canary.node)))?
-        .clone();
-    if !node.images.contains(&canary.image) {
-        return Err(call.error(
-            Cause::Timeout,
-            format!(
-                "image `{}` cannot be had on node `{}`",
-                canary.image, node.name
-            ),
-        ));
-    }
-    world
-        .cluster
-        .namespaces
-        .entry(canary.namespace.clone())
-        .or_default();
-    let labels = Labels::from([(CANARY.to_owned(), canary.name.clone())]);
-    Ok(Template {
-        pod: Pod {
-            namespace: canary.namespace.clone(),
-            labels,
-            node: node.name.clone(),
-            host_ip: node.ips.first().cloned().unwrap_or_default(),
-            phase: "Running".into(),
-            ready: true,
-            service_account: "default".into(),
-            containers: vec![Container {
-                name: "probe".into(),
-                image: canary.image.clone(),
-                running: true,
-                ..Container::default()
-            }],
-            ..Pod::default()
-        },
-        inside: Inside::default(),
-    })
-}
-
-fn put_canary(
-    world: &mut World,
-    canary: &CanarySpec,
-    call: Call<'_>,
-) -> Result<Vec<ObjectRef>, PortError> {
-    let template = throwaway(world, canary, call)?;
-    let exists = world
-        .cluster
-        .controllers
-        .iter()
-        .any(|c| c.namespace == canary.namespace && c.name == canary.name);
-    if !exists {
-        let uid = world.mint_uid();
-        world.cluster.controllers.push(Controller {
-            kind: "ReplicaSet".into(),
-            namespace: canary.namespace.clone(),
-            name: canary.name.clone(),
-            uid: uid.clone(),
-            selector: Selector::labels(template.pod.labels.clone()),
-            replicas: 2,
-            owner: None,
-        });
-        world.templates.insert(uid, template);
-    }
-    control::settle(world);
-    Ok(world
-        .cluster
-        .pods
-        .iter()
-        .filter(|p| p.namespace == canary.namespace && p.labels.get(CANARY) == Some(&canary.name))
-        .map(pod_ref)
-        .collect())
-}
-
-fn pod_ref(pod: &Pod) -> ObjectRef {
+pub(super) fn pod_ref(pod: &Pod) -> ObjectRef {
     ObjectRef {
         kind: "Pod".into(),
         namespace: pod.namespace.clone(),

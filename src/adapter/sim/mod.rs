@@ -10,6 +10,7 @@
 //! marked simulated by who prints it. It proves nothing about a real network plugin: a real node does.
 
 mod acquire;
+mod canary;
 mod change;
 mod control;
 mod fault;

@@ -213,6 +213,6 @@ async fn a_canary_runs_on_its_node_proves_enforcement_and_leaves_nothing() {
     };
     assert_eq!(
         lab.sim.put_canary(&none, 5).await.expect_err("image").cause,
-        Cause::Timeout
+        Cause::Rejected
     );
 }

@@ -364,3 +364,22 @@ fn two_worlds_never_share_an_identity() {
         world_shop(now, [2; 16]).identity.uid
     );
 }
+
+#[tokio::test]
+async fn a_patch_whose_reply_was_lost_is_already_so_when_sent_again() {
+    let lab = Lab::with(|w| w.faults = vec![Fault::after("change_labels", 1)]);
+    let change = quarantine(&lab.target());
+    lab.sim
+        .change_labels(&change, WriteMode::Apply)
+        .await
+        .expect_err("lost");
+    let again = lab
+        .sim
+        .change_labels(&change, WriteMode::Apply)
+        .await
+        .expect("again");
+    assert!(
+        again.already,
+        "its test on the old value no longer holds, and what it wanted does"
+    );
+}
