@@ -422,6 +422,9 @@ pub struct StepFinished {
     pub code: Option<String>,
     /// Milliseconds from start to end, by the monotonic clock.
     pub elapsed_ms: u64,
+    /// Which way an `if` went.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub branch: Option<bool>,
 }
 
 /// It may have happened.
@@ -429,6 +432,9 @@ pub struct StepFinished {
 pub struct StepInDoubt {
     /// What is known.
     pub known: String,
+    /// True when somebody has looked and could not tell: only a person, or a look after a resume, decides.
+    #[serde(default)]
+    pub observed: bool,
     /// Command that helps.
     pub hint: String,
 }

@@ -66,7 +66,8 @@ word!(
 word!(
     /// Times that the document and the metrics rest on.
     Milestone { /// When the intrusion began: only ever a person's statement.
-        Occurred = "occurred", /// First signal.
+        Occurred = "occurred", /// When service began to suffer: only ever a person's statement; RTO counts from it.
+        Impact = "impact", /// First signal.
         Detected = "detected", /// A person took it up.
         Acknowledged = "acknowledged", /// Aware in the legal sense: only ever a person's statement.
         Aware = "aware", /// Severity decided.

@@ -6,24 +6,30 @@
 mod acquire;
 mod cluster_change;
 mod cluster_view;
+mod documents;
 mod error;
 mod exhibits;
 mod host;
 mod ledger;
 mod notifier;
+mod operator;
 mod probe;
+mod run_files;
 mod store;
 
 pub use acquire::{Acquire, ByteStream, CaptureKind, Piece};
 pub use cluster_change::{CanarySpec, ClusterChange, LabelChange, PolicySpec, WriteMode, Written};
 pub use cluster_view::{ClusterIdentity, ClusterView, Enforcement, LookScope, Right, RightAnswer};
+pub use documents::Documents;
 pub use error::{Cause, PortError};
 pub use exhibits::{CustodyError, Ended, ExhibitDraft, Exhibits, OpenBag};
 pub use host::{Clock, HostClock, HostRandom, Random};
 pub use ledger::{Ledger, LedgerError};
 pub use notifier::{Message, Notifier};
+pub use operator::{ManualQuestion, Operator, Question, Reply, RunEvent, SignedText};
 pub use probe::{Probe, ProbeResult, ProbeSource, ProbeTarget, Sockets, Tried};
-pub use store::Store;
+pub use run_files::RunFiles;
+pub use store::{LockGuard, Store};
 
 use std::sync::Arc;
 
