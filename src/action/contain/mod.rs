@@ -16,6 +16,7 @@ mod journal;
 mod list_credentials;
 mod matrix;
 mod naming;
+mod outcome;
 mod preview;
 mod probe_isolation;
 mod proof;
