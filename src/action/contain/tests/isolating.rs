@@ -308,3 +308,19 @@ async fn a_server_that_stays_away_after_a_write_leaves_it_in_doubt_and_resumes()
     assert_eq!(result["verdict"], "contained-by-policy");
     assert_eq!(world.lock().effects.len(), 3);
 }
+
+#[tokio::test]
+async fn a_kill_between_a_write_and_its_record_sends_nothing_twice() {
+    for n in 1..=3 {
+        let world = shop(3);
+        world.lock().kill_at_write = Some(n);
+        let _ = isolate(&world, &web0()).await;
+        world.revive();
+        let result = isolate(&world, &web0()).await.expect("resumed");
+        assert_eq!(
+            result["verdict"], "contained-by-policy",
+            "killed at write {n}"
+        );
+        assert_eq!(world.lock().writes, 3, "killed at write {n}");
+    }
+}

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub entries: Vec<Entry>,
     /// The process dies once the ledger has this many entries.
     pub kill_at: Option<usize>,
+    /// The process dies once this many writes were sent: the last one had its effect, and nobody recorded it.
+    pub kill_at_write: Option<usize>,
     /// The process is dead: nothing has any effect.
     pub dead: bool,
     /// Writes sent (previews not counted).
@@ -102,6 +104,7 @@ impl World {
         let mut s = self.lock();
         s.dead = false;
         s.kill_at = None;
+        s.kill_at_write = None;
     }
     pub(super) fn pod(&self, name: &str) -> Pod {
         let s = self.lock();
@@ -202,6 +205,10 @@ impl State {
         if mode == WriteMode::Apply && effect(self, &value) {
             self.effects.push(format!("{what} {}", on.name));
             self.controllers_act();
+        }
+        if self.kill_at_write == Some(self.writes) && mode == WriteMode::Apply {
+            self.dead = true;
+            return Err(fail(Cause::LostReply, &on.name));
         }
         if fault == Some(Fault::LostAfter) {
             return Err(fail(Cause::LostReply, &on.name));
