@@ -1,1 +1,5 @@
-fn main(){}
+//! The firebreak command: one expression.
+
+fn main() -> std::process::ExitCode {
+    firebreak::cli::main()
+}

@@ -254,6 +254,11 @@ impl LedgerWriter {
         self.chain.root()
     }
 
+    /// Returns the hash of the last stored line; zeros before the first.
+    pub fn last_hash(&self) -> &crate::encoding::Hash {
+        self.chain.prev()
+    }
+
     /// Returns the fencing number of the last entry; 0 before the first. A process that takes over uses one more.
     pub fn last_writer(&self) -> u64 {
         self.chain.last_writer()

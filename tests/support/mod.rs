@@ -1,0 +1,16 @@
+//! What live tests share: the lab ([`lab`]) and a proxy that loses replies ([`proxy`]).
+//!
+//! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::path::{Path, PathBuf};
+
+pub mod lab;
+pub mod proxy;
+
+/// A folder of one test's own, in the build's folder for such things. It may hold what an earlier run left.
+pub fn own_folder(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&folder).expect("the build's folder can be written");
+    folder
+}
