@@ -34,14 +34,14 @@ fn exit_codes_are_those_of_the_verdicts() {
         code(&["good_vector", "--fingerprint", &print, "--require-anchor"]),
         20
     );
-    let seal = "71833864d4319f48db0c27aec59ba07fc69164dbb84b102e1ed90159b2539d4d";
+    let seal = scene::faults::seal_sha256(&scene::bag_of(&scene::incident(), 1));
     let anchored = [
         "good_vector",
         "--fingerprint",
         &print,
         "--require-anchor",
         "--expect-seal",
-        seal,
+        &seal,
     ];
     assert_eq!(code(&anchored), 0, "the seal of the worked example");
     let head = "3:MavrW9OQIN0NkrcrPT5zFiSoRC6Kgs3KfwMz1bE/gds=";
@@ -119,4 +119,18 @@ fn json_and_text_agree() {
         "{text}"
     );
     assert_eq!(json["verdict"], "TAMPERED at data/auth.log/00000.log");
+}
+
+#[test]
+fn the_worked_example_of_the_readme_is_the_golden_bag() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+        .expect("it is here");
+    let bag = scene::bag_of(&scene::incident(), 1);
+    let seal = String::from_utf8(bag.files["seal/seal.note"].clone()).expect("UTF-8");
+    assert!(readme.contains(&seal), "the seal in the README has drifted");
+    assert!(
+        readme.contains(&scene::faults::seal_sha256(&bag)),
+        "its SHA-256 has"
+    );
+    assert!(readme.contains(&pin().hex()));
 }

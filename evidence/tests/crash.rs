@@ -27,7 +27,10 @@ fn bags_of(snapshot: &MemorySource) -> (BTreeMap<u64, bool>, u64) {
     let (mut bags, mut entries) = (BTreeMap::new(), 0);
     LedgerWriter::open_with(snapshot, identity(), &mut |entry| {
         entries += 1;
-        let bag = entry.body.get("bag").and_then(|bag| bag.as_u64());
+        let bag = entry
+            .body
+            .get("bag")
+            .and_then(|bag| bag.as_str()?.parse::<u64>().ok());
         match (entry.kind.as_str(), bag) {
             ("bag.opened", Some(bag)) => _ = bags.entry(bag).or_insert(false),
             ("bag.sealed", Some(bag)) => _ = bags.insert(bag, true),
