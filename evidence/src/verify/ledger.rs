@@ -7,7 +7,7 @@ use super::report::{Book, LedgerFacts, Severity};
 use crate::checkpoint::{Checkpoint, ledger_origin};
 use crate::encoding::{Hash, base64, hex, unhex};
 use crate::entry::Entry;
-use crate::ledger::{Chain, ChainFault, Line, Lines};
+use crate::ledger::{Chain, ChainFault, Line, Lines, bag_number};
 use crate::note::{self, Fingerprint, NOTE_MAX, fingerprint, split_note};
 use crate::seal::Seal;
 use crate::source::{BagSource, Kind, Listed, read_all, read_if_there};
@@ -134,7 +134,7 @@ impl LedgerView {
 
     /// Takes what this crate interprets; other bodies are opaque.
     fn note_entry(&mut self, book: &mut Book, path: &str, entry: &Entry) {
-        let bag = entry.body.get("bag").and_then(bag_number);
+        let bag = bag_number(&entry.body);
         let seal = entry
             .body
             .get("seal_sha256")
@@ -487,12 +487,4 @@ fn read_key(
         ),
     }
     key
-}
-
-/// A bag's number in an entry: the number, or its four digits as text, as folder names and refs write it.
-fn bag_number(value: &Value) -> Option<u32> {
-    match value {
-        Value::String(text) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-        value => value.as_u64().and_then(|bag| u32::try_from(bag).ok()),
-    }
 }
