@@ -282,8 +282,11 @@ pub fn open_note<'a>(
     Ok(body)
 }
 
+/// A note's body, and the key name and base64 of each signature line.
+pub type SplitNote<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
 /// Splits a note into its body and its signature lines (name, base64) without judging any signature.
-pub fn split_note(bytes: &[u8]) -> Result<(&str, Vec<(&str, &str)>), NoteError> {
+pub fn split_note(bytes: &[u8]) -> Result<SplitNote<'_>, NoteError> {
     if bytes.len() > NOTE_MAX {
         return Err(NoteError::Form("longer than 64 KiB"));
     }

@@ -189,7 +189,7 @@ mod tests {
             let rare = 1 << (round + 4);
             let file: Vec<u8> = (0..len)
                 .map(|_| {
-                    if random.next() % rare == 0 {
+                    if random.next().is_multiple_of(rare) {
                         b'\n'
                     } else {
                         b'a'

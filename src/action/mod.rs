@@ -7,7 +7,11 @@
 //! An action writes each single change to the ledger before it makes it ([`Context::intend`]) and what it saw afterwards
 //! ([`Context::saw`]), so that an undo compares *before, written, now* and a crash between two writes is resumed from the ledger.
 
+pub mod contain;
+pub mod acquire;
 pub mod registry;
+pub mod rights;
+pub mod report_build;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
+    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -44,6 +48,8 @@ pub struct Context {
     pub ledger: Arc<dyn Ledger>,
     /// Takes exhibits in. `None` while previewing: a preview preserves nothing.
     pub custody: Option<Arc<dyn Exhibits>>,
+    /// Writes the document. `None` while previewing.
+    pub documents: Option<Arc<dyn Documents>>,
     /// The outside.
     pub ports: Ports,
     /// Time left for this verb.
@@ -86,6 +92,42 @@ impl Context {
         };
         self.ledger
             .append(vec![Draft::new(kind::WRITE_SEEN, seen).about(refs)])?;
+        Ok(())
+    }
+    /// Makes many intents durable in one batch, before any of their writes is sent. Answers their `seq`, in order.
+    pub fn intend_all(&self, writes: &[WriteIntended]) -> Result<Vec<u64>, ActionError> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let drafts = writes
+            .iter()
+            .map(|w| Draft::new(kind::WRITE_INTENDED, w).about(self.refs()))
+            .collect();
+        let stored = self.ledger.append(drafts)?;
+        if stored.len() != writes.len() {
+            return Err(ActionError::new(
+                Class::Internal,
+                "the ledger answered another number of entries than it was given",
+            ));
+        }
+        Ok(stored.iter().map(|e| e.seq).collect())
+    }
+    /// Records what was there after many writes, in one batch.
+    pub fn saw_all(&self, seen: &[(u64, WriteSeen)]) -> Result<(), ActionError> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let drafts = seen
+            .iter()
+            .map(|(intent, body)| {
+                let refs = Refs {
+                    intent: Some(*intent),
+                    ..self.refs()
+                };
+                Draft::new(kind::WRITE_SEEN, body).about(refs)
+            })
+            .collect();
+        self.ledger.append(drafts)?;
         Ok(())
     }
     /// Appends one entry of this step, durable.

@@ -1,38 +1,27 @@
-//! Files of an incident folder that are neither ledger nor bag: pinned trust files, notes.
+//! Files of an incident folder that are neither ledger nor bag: pinned trust files, documents, the runner's lock.
 
-use crate::port::CustodyError;
+use std::io;
+use std::time::Duration;
+
+use crate::incident::RunId;
+use crate::port::{CustodyError, Documents, LockGuard, RunFiles};
 
 use super::bags::digest;
 use super::folder::Custody;
 
 impl Custody {
-    /// Keeps bytes under `trust/<sha256>.<extension>`, durable, and answers their digest. Keeping the same again changes nothing.
+    /// A trust file that was pinned when the incident was opened; `None` when none of that name was.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn pin(&self, extension: &str, bytes: &[u8]) -> Result<String, CustodyError> {
-        let sha256 = digest(bytes);
-        self.keep(&format!("trust/{sha256}.{extension}"), bytes)?;
-        Ok(sha256)
-    }
-
-    /// Loads what was pinned; what does not have its digest any more is refused.
-    ///
-    /// # Errors
-    /// When it is gone, unreadable, or changed.
-    pub fn pinned(&self, extension: &str, sha256: &str) -> Result<Vec<u8>, CustodyError> {
-        let path = format!("trust/{sha256}.{extension}");
-        let bytes = self.load(&path)?.ok_or_else(|| CustodyError::Read {
-            path: path.clone(),
-            detail: "it is gone".into(),
-        })?;
-        if digest(&bytes) == sha256 {
-            Ok(bytes)
+    /// When it is gone, unreadable, or is not what was pinned.
+    pub fn trusted(&self, name: &str) -> Result<Option<Vec<u8>>, CustodyError> {
+        let Some(pinned) = self.opened.trust.get(name) else { return Ok(None) };
+        let path = format!("trust/{name}");
+        let bytes = self.load(&path)?.ok_or_else(|| CustodyError::Read { path: path.clone(), detail: "it is gone".into() })?;
+        if digest(&bytes) == *pinned {
+            Ok(Some(bytes))
         } else {
-            Err(CustodyError::Read {
-                path,
-                detail: "it is not what was pinned: its digest differs".into(),
-            })
+            Err(CustodyError::Read { path, detail: "it is not what was pinned when the incident was opened: its digest differs".into() })
         }
     }
 
@@ -58,5 +47,29 @@ impl Custody {
             path: self.place.join(path).display().to_string(),
             detail: e.to_string(),
         })
+    }
+}
+
+impl RunFiles for Custody {
+    fn pin(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut store = self.store()?;
+        let path = format!("trust/{name}");
+        match store.load(&path)? {
+            Some(there) if there == bytes => Ok(()),
+            Some(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("`{path}` holds other bytes"))),
+            None => store.replace(&path, bytes),
+        }
+    }
+    fn pinned(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.store()?.load(&format!("trust/{name}"))
+    }
+    fn lock_run(&self, run: &RunId) -> io::Result<Option<LockGuard>> {
+        self.store()?.lock(&format!("state/{run}.lock"), Duration::ZERO)
+    }
+}
+
+impl Documents for Custody {
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.store()?.replace(&format!("report/{name}"), bytes)
     }
 }

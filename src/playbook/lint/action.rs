@@ -156,7 +156,9 @@ fn argument(error: &ArgError, with_at: &str) -> String {
 
 fn effect(lint: &mut Lint<'_>, step: &Step) {
     let spec = step.call().and_then(|c| lint.registry.find(&c.action));
+    // A check of an action that is no check was refused as that.
     if let Some(spec) = spec
+        && (matches!(step.kind, Kind::Call(_)) || spec.uses.contains(&Use::Check))
         && step.effect() < spec.effect
     {
         lint.step(
@@ -172,7 +174,10 @@ fn effect(lint: &mut Lint<'_>, step: &Step) {
             format!("`effect: {}` or stronger", spec.effect),
         );
     }
-    if step.effect() == Effect::Reversible
+    // Of an action that nobody knows, nobody can say whether it has an undo.
+    let known = spec.is_some() || step.call().is_none();
+    if known
+        && step.effect() == Effect::Reversible
         && step.undo.is_none()
         && !spec.is_some_and(|s| s.undo == UndoSpec::Own)
     {

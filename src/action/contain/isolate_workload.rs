@@ -1,0 +1,617 @@
+//! `contain.isolate_workload`: a deny-all policy and our label (phase A), then the pod moved out of Services, its ReplicaSet and allow
+//! policies (phase B).
+//!
+//! *Effect*: one NetworkPolicy `firebreak-<containment>` a namespace; on each pod the label `firebreak/quarantine`, and one change of
+//! the labels that the solver chose, with two annotations that keep autoscalers from evicting it.
+//! *Undo*: exactly as found, from the ledger, by a three-way comparison; what others changed since is left and named.
+//! *What it disturbs*: network state of the pod (rank 1–2): acquire sockets and connections before. Exec, logs and capture go on.
+//! *Permissions*: pods get/list/patch; networkpolicies list/create/patch/delete in the namespace; reads of Services and controllers.
+//! *Cost and time*: one write a namespace and two a pod, eight at once; seconds.
+//! *Source*: <https://kubernetes.io/docs/concepts/services-networking/network-policies/>
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::action::registry::{ActionSpec, RightSpec, Sample, UndoSpec, Use, check_as};
+use crate::action::{Action, ActionError, Applied, Class, Context, Observed, Preview, Undone};
+use crate::incident::body::ObjectRef;
+use crate::incident::{Effect, Phase};
+use crate::port::PolicySpec;
+use crate::reach::cluster::{ClusterSnapshot, Pod, Selector};
+use crate::reach::isolation::{CONTAINMENT, QUARANTINE, policy_name};
+use crate::reach::residual::residual;
+
+use super::journal::{Fields, Journal};
+use super::naming::{args, of_step, place};
+use super::preview;
+use super::proof;
+use super::release;
+use super::targets::{self, Named, Target};
+use super::write::{Change, DENY_ALL, Landing, Op, POLICY_FIELD, make, make_all, pod_fields};
+
+/// Kind of write: our policy.
+pub(super) const CREATE_POLICY: &str = "create_policy";
+/// Kind of write: our label.
+pub(super) const LABEL: &str = "label";
+/// Kind of write: phase B.
+pub(super) const MOVE_OUT: &str = "move_out";
+/// Kind of write: only the guards against eviction, where nothing moves out.
+pub(super) const ANNOTATE: &str = "annotate";
+/// The label as a field.
+pub(super) const LABEL_FIELD: &str = "labels/firebreak/quarantine";
+/// What a quick look may take before and between the phases.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// Arguments of `contain.isolate_workload`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IsolateArgs {
+    /// Namespace of the pods.
+    pub namespace: String,
+    /// Name of the pod.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// UID that the named pod must have.
+    #[serde(default)]
+    pub uid: Option<String>,
+    /// Label selector, instead of a name: `app=web,tier!=db`.
+    #[serde(default)]
+    pub selector: Option<String>,
+    /// Do not spend up to two seconds on a baseline before the first write: without one, blocked probes prove less.
+    #[serde(default)]
+    pub isolate_first: bool,
+    /// Deny only; leave the pod in its Services and its controller.
+    #[serde(default)]
+    pub phase_a_only: bool,
+}
+
+impl IsolateArgs {
+    pub(super) fn named(&self) -> Named {
+        Named {
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            selector: self.selector.clone(),
+            uid: self.uid.clone(),
+        }
+    }
+}
+
+const fn right(group: &'static str, resource: &'static str, verb: &'static str) -> RightSpec {
+    RightSpec {
+        group,
+        resource,
+        verb,
+        cluster_wide: false,
+    }
+}
+
+const fn cluster_right(
+    group: &'static str,
+    resource: &'static str,
+    verb: &'static str,
+) -> RightSpec {
+    RightSpec {
+        group,
+        resource,
+        verb,
+        cluster_wide: true,
+    }
+}
+
+/// What one snapshot of the cluster reads.
+pub(super) const LOOK_RIGHTS: [RightSpec; 12] = [
+    cluster_right("", "pods", "list"),
+    cluster_right("", "namespaces", "get"),
+    cluster_right("", "namespaces", "list"),
+    cluster_right("", "nodes", "list"),
+    cluster_right("", "services", "list"),
+    cluster_right("", "serviceaccounts", "list"),
+    cluster_right("apps", "replicasets", "list"),
+    cluster_right("apps", "statefulsets", "list"),
+    cluster_right("apps", "daemonsets", "list"),
+    cluster_right("batch", "jobs", "list"),
+    cluster_right("networking.k8s.io", "networkpolicies", "list"),
+    cluster_right("discovery.k8s.io", "endpointslices", "list"),
+];
+
+static RIGHTS: [RightSpec; 20] = [
+    LOOK_RIGHTS[0],
+    LOOK_RIGHTS[1],
+    LOOK_RIGHTS[2],
+    LOOK_RIGHTS[3],
+    LOOK_RIGHTS[4],
+    LOOK_RIGHTS[5],
+    LOOK_RIGHTS[6],
+    LOOK_RIGHTS[7],
+    LOOK_RIGHTS[8],
+    LOOK_RIGHTS[9],
+    LOOK_RIGHTS[10],
+    LOOK_RIGHTS[11],
+    cluster_right("", "replicationcontrollers", "list"),
+    cluster_right("policy", "poddisruptionbudgets", "list"),
+    right("", "pods", "get"),
+    right("", "pods", "patch"),
+    right("networking.k8s.io", "networkpolicies", "get"),
+    right("networking.k8s.io", "networkpolicies", "create"),
+    right("networking.k8s.io", "networkpolicies", "patch"),
+    right("networking.k8s.io", "networkpolicies", "delete"),
+];
+
+static SPEC: ActionSpec = ActionSpec {
+    name: "contain.isolate_workload",
+    about: "Denies all traffic of the named pods, then moves them out of Services, ReplicaSet and allow policies.",
+    effect: Effect::Reversible,
+    phase: Phase::Containment,
+    uses: &[Use::Call],
+    args_schema: || schemars::schema_for!(IsolateArgs),
+    check_args: check_as::<IsolateArgs>,
+    undo: UndoSpec::Own,
+    result: &[
+        ("verdict", Sample::Text),
+        ("containment", Sample::Text),
+        ("isolated", Sample::Integer),
+        ("failed", Sample::Integer),
+    ],
+    rights: &RIGHTS,
+    exhibit: None,
+    volatility: None,
+    disturbs: 2,
+    timeout_s: 120,
+};
+
+/// Isolates pods.
+pub struct IsolateWorkload;
+
+/// What became of one pod.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct PodOutcome {
+    /// `namespace/name`.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// `A`, `B`, or `-` when nothing is in force.
+    pub phase: &'static str,
+    /// `isolated`, `already`, `refused`, `conflict`, `denied`, `in-doubt`, `failed`.
+    pub outcome: String,
+    /// What still allows.
+    pub still_allowed: Vec<String>,
+    /// Why it is not as planned.
+    pub why: Option<String>,
+}
+
+#[async_trait]
+impl Action for IsolateWorkload {
+    fn spec(&self) -> &'static ActionSpec {
+        &SPEC
+    }
+
+    async fn preview(&self, cx: &Context, value: &Value) -> Result<Preview, ActionError> {
+        let args: IsolateArgs = args(value)?;
+        preview::isolate(cx, &args).await
+    }
+
+    async fn apply(&self, cx: &Context, value: &Value) -> Result<Applied, ActionError> {
+        let args: IsolateArgs = args(value)?;
+        let history = cx.ledger.history()?;
+        let journal = Journal::of(&history);
+        let begun = targets::begun(cx, &history, &journal);
+        let fresh = begun.is_empty();
+        let (world, targets) = if fresh {
+            if cx.cancelled() {
+                return Err(ActionError::new(
+                    Class::Refused,
+                    "stopped before the first write; nothing was changed",
+                ));
+            }
+            let (world, plans) = targets::plan(cx, &args.named(), args.phase_a_only).await?;
+            targets::record(cx, &plans)?;
+            (world, plans.iter().map(Target::of).collect())
+        } else {
+            (targets::snapshot(cx.cluster()?).await?, begun)
+        };
+        let single = single(&targets);
+        if let (true, Some(target), false) = (fresh, single, args.isolate_first) {
+            (cx.progress)("baseline: what is open now");
+            proof::baseline(cx, target, QUICK).await?;
+        }
+        let mut problems = Problems::default();
+        let started = cx.ports.clock.monotonic();
+        phase_a(cx, &journal, &world, &targets, &mut problems).await?;
+        if let Some(target) = single.filter(|t| !problems.has(t)) {
+            proof::quick(cx, target, QUICK, started).await?;
+        }
+        phase_b(cx, &journal, &world, &targets, &mut problems).await?;
+        finish(cx, &targets, &problems).await
+    }
+
+    async fn observe(&self, cx: &Context, _: &Value) -> Result<Observed, ActionError> {
+        let history = cx.ledger.history()?;
+        let journal = Journal::of(&history);
+        let targets = targets::begun(cx, &history, &journal);
+        if targets.is_empty() {
+            return Ok(Observed::NotDone);
+        }
+        let cluster = cx.cluster()?;
+        let world = targets::snapshot(cluster).await?;
+        let all_there = targets.iter().all(|t| {
+            find(&world, &t.pod).is_some_and(|pod| {
+                let label = Some(&t.containment) == pod.labels.get(QUARANTINE);
+                label && pod_fields(pod, t.move_out.keys()) == t.move_out
+            })
+        });
+        if !all_there {
+            return Ok(Observed::NotDone);
+        }
+        let outcomes = outcomes(&world, &targets, &Problems::default());
+        Ok(Observed::Done(applied(cx, outcomes)))
+    }
+
+    async fn undo(&self, cx: &Context, _: &Value) -> Result<Undone, ActionError> {
+        release::undo_step(cx).await
+    }
+}
+
+/// The only target, when there is one: proofs of many would take longer than they may.
+fn single(targets: &[Target]) -> Option<&Target> {
+    match targets {
+        [one] if one.refused.is_none() && !one.already => Some(one),
+        _ => None,
+    }
+}
+
+/// Why pods are not as planned, by UID.
+#[derive(Default)]
+pub(super) struct Problems {
+    by_uid: BTreeMap<String, ActionError>,
+}
+
+impl Problems {
+    fn has(&self, target: &Target) -> bool {
+        self.by_uid.contains_key(&target.pod.uid)
+    }
+    fn note(&mut self, uid: &str, error: ActionError) {
+        self.by_uid.entry(uid.to_owned()).or_insert(error);
+    }
+    fn landed(&mut self, uid: &str, landing: Landing) {
+        if let Some(error) = landing.error {
+            self.note(uid, error);
+        } else if !landing.is_there() {
+            self.note(
+                uid,
+                ActionError::new(Class::Failed, "the write did not come to be"),
+            );
+        }
+    }
+}
+
+/// One policy a namespace, then the label on each pod. Without the policy no label is written.
+async fn phase_a(
+    cx: &Context,
+    journal: &Journal,
+    world: &ClusterSnapshot,
+    targets: &[Target],
+    problems: &mut Problems,
+) -> Result<(), ActionError> {
+    let places: BTreeSet<(String, String)> = open(targets, problems)
+        .map(|t| (t.pod.namespace.clone(), t.containment.clone()))
+        .collect();
+    for (namespace, containment) in places {
+        let landing = put_policy(cx, journal, &namespace, &containment).await?;
+        if let Some(error) = landing.error {
+            for target in targets.iter().filter(|t| t.pod.namespace == namespace) {
+                problems.note(&target.pod.uid, error.clone());
+            }
+        }
+    }
+    let mut changes = Vec::new();
+    for target in open(targets, problems) {
+        let wanted = Fields::from([(LABEL_FIELD.to_owned(), Some(target.containment.clone()))]);
+        changes.push((target, LABEL, wanted));
+    }
+    write_labels(cx, journal, world, changes, problems, "phase A").await
+}
+
+async fn phase_b(
+    cx: &Context,
+    journal: &Journal,
+    world: &ClusterSnapshot,
+    targets: &[Target],
+    problems: &mut Problems,
+) -> Result<(), ActionError> {
+    let changes: Vec<_> = open(targets, problems)
+        .filter(|t| !t.move_out.is_empty())
+        .map(|t| (t, t.second_write(), t.move_out.clone()))
+        .collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    write_labels(cx, journal, world, changes, problems, "phase B").await
+}
+
+fn open<'t>(targets: &'t [Target], problems: &Problems) -> impl Iterator<Item = &'t Target> {
+    let failed: BTreeSet<String> = problems.by_uid.keys().cloned().collect();
+    targets
+        .iter()
+        .filter(move |t| t.refused.is_none() && !t.already && !failed.contains(&t.pod.uid))
+}
+
+async fn put_policy(
+    cx: &Context,
+    journal: &Journal,
+    namespace: &str,
+    containment: &str,
+) -> Result<Landing, ActionError> {
+    let spec = policy_spec(namespace, containment);
+    let object = policy_ref(namespace, containment);
+    let live = journal.find(&object, CREATE_POLICY);
+    let there = || Fields::from([(POLICY_FIELD.to_owned(), Some(DENY_ALL.to_owned()))]);
+    let change = Change {
+        object: object.clone(),
+        what: CREATE_POLICY.into(),
+        before: Fields::from([(POLICY_FIELD.to_owned(), None)]),
+        written: there(),
+        reversal: false,
+        open: live.filter(|l| !l.seen).map(|l| l.intent),
+        op: Op::PutPolicy(spec),
+    };
+    if let Some(live) = live.filter(|l| l.seen) {
+        let now = super::write::find_policy(cx.cluster()?, &object).await?;
+        match now {
+            Some((_, DENY_ALL)) => {
+                return Ok(Landing {
+                    object: live.object.clone(),
+                    seen: there(),
+                    verdict: Some("already"),
+                    error: None,
+                });
+            }
+            Some(_) => {
+                return Ok(Landing {
+                    object: live.object.clone(),
+                    seen: Fields::new(),
+                    verdict: Some("changed-by-others"),
+                    error: Some(
+                        ActionError::new(
+                            Class::Conflict,
+                            format!("somebody changed our policy {}", place(&object)),
+                        )
+                        .hint("look at it, delete it if it is not wanted, and apply again"),
+                    ),
+                });
+            }
+            None => {}
+        }
+    }
+    (cx.progress)(&format!("policy {}", place(&object)));
+    make(cx, change).await
+}
+
+/// Our policy as the port takes it.
+pub(super) fn policy_spec(namespace: &str, containment: &str) -> PolicySpec {
+    let ours = BTreeMap::from([(CONTAINMENT.to_owned(), containment.to_owned())]);
+    let target = BTreeMap::from([(QUARANTINE.to_owned(), containment.to_owned())]);
+    PolicySpec {
+        namespace: namespace.to_owned(),
+        name: policy_name(containment),
+        labels: ours,
+        annotations: BTreeMap::new(),
+        pod_selector: Selector::labels(target),
+    }
+}
+
+/// Our policy as entries name it before it exists.
+pub(super) fn policy_ref(namespace: &str, containment: &str) -> ObjectRef {
+    ObjectRef {
+        kind: "NetworkPolicy".into(),
+        namespace: namespace.to_owned(),
+        name: policy_name(containment),
+        uid: String::new(),
+    }
+}
+
+/// Writes labels of many pods: what is there already is not sent, what was begun is looked at first.
+async fn write_labels(
+    cx: &Context,
+    journal: &Journal,
+    world: &ClusterSnapshot,
+    wanted: Vec<(&Target, &str, Fields)>,
+    problems: &mut Problems,
+    words: &str,
+) -> Result<(), ActionError> {
+    let mut changes = Vec::new();
+    for (target, what, fields) in wanted {
+        match prepare(journal, world, target, what, fields) {
+            Ok(Some(change)) => changes.push(change),
+            Ok(None) => {}
+            Err(error) => problems.note(&target.pod.uid, error),
+        }
+    }
+    (cx.progress)(&format!("{words}: {} pod(s)", changes.len()));
+    for (change, landing) in make_all(cx, changes).await? {
+        problems.landed(&change.object.uid, landing);
+    }
+    Ok(())
+}
+
+/// The write that is still to be made, or none when it is there. `before` is never taken from a state that we wrote ourselves.
+fn prepare(
+    journal: &Journal,
+    world: &ClusterSnapshot,
+    target: &Target,
+    what: &str,
+    wanted: Fields,
+) -> Result<Option<Change>, ActionError> {
+    let pod = find(world, &target.pod).ok_or_else(|| recreated(world, &target.pod))?;
+    let change = |before: Fields, written: Fields, open| {
+        Some(Change {
+            op: Op::Labels,
+            object: target.pod.clone(),
+            what: what.to_owned(),
+            before,
+            written,
+            reversal: false,
+            open,
+        })
+    };
+    let Some(live) = journal.find(&target.pod, what) else {
+        let before = pod_fields(pod, wanted.keys());
+        return Ok(change(before, wanted, None));
+    };
+    if !live.seen {
+        return Ok(change(
+            live.before.clone(),
+            live.written.clone(),
+            Some(live.intent),
+        ));
+    }
+    let now = pod_fields(pod, live.written.keys());
+    if now == live.written {
+        Ok(None)
+    } else if now == live.before {
+        Ok(change(live.before.clone(), live.written.clone(), None))
+    } else {
+        Err(ActionError::new(
+            Class::Conflict,
+            format!(
+                "somebody changed labels of {} meanwhile",
+                place(&target.pod)
+            ),
+        ))
+    }
+}
+
+/// The pod of exactly this UID.
+pub(super) fn find<'w>(world: &'w ClusterSnapshot, pod: &ObjectRef) -> Option<&'w Pod> {
+    world.pods.iter().find(|p| p.uid == pod.uid)
+}
+
+fn recreated(world: &ClusterSnapshot, pod: &ObjectRef) -> ActionError {
+    let another = world
+        .pods
+        .iter()
+        .find(|p| p.namespace == pod.namespace && p.name == pod.name);
+    let words = match another {
+        Some(now) => format!(
+            "pod {} was deleted and made again: UID {} instead of {}",
+            place(pod),
+            now.uid,
+            pod.uid
+        ),
+        None => format!("pod {} with UID {} is gone", place(pod), pod.uid),
+    };
+    ActionError::new(Class::Conflict, words).hint("plan again for the pod that is there now")
+}
+
+/// Looks once more and says what is true now, not what was planned.
+async fn finish(
+    cx: &Context,
+    targets: &[Target],
+    problems: &Problems,
+) -> Result<Applied, ActionError> {
+    let world = targets::snapshot(cx.cluster()?).await?;
+    let outcomes = outcomes(&world, targets, problems);
+    let worst = |class: Class| problems.by_uid.values().find(|e| e.class == class).cloned();
+    if let Some(doubt) = worst(Class::InDoubt) {
+        return Err(doubt);
+    }
+    let good = outcomes
+        .iter()
+        .filter(|o| matches!(o.outcome.as_str(), "isolated" | "already"))
+        .count();
+    if good == 0 {
+        let first = problems.by_uid.values().next().cloned();
+        let refused = outcomes.iter().find_map(|o| o.why.clone());
+        return Err(first.unwrap_or_else(|| {
+            ActionError::new(
+                Class::Refused,
+                refused.unwrap_or_else(|| "no pod could be isolated".into()),
+            )
+        }));
+    }
+    Ok(applied(cx, outcomes))
+}
+
+fn outcomes(world: &ClusterSnapshot, targets: &[Target], problems: &Problems) -> Vec<PodOutcome> {
+    let one = |t: &Target| {
+        let now = find(world, &t.pod);
+        let labelled = now.is_some_and(|p| p.labels.get(QUARANTINE) == Some(&t.containment));
+        let moved =
+            t.moves_out() && now.is_some_and(|p| pod_fields(p, t.move_out.keys()) == t.move_out);
+        let problem = problems.by_uid.get(&t.pod.uid);
+        let outcome = match (&t.refused, problem, t.already) {
+            (Some(_), ..) => "refused".to_owned(),
+            (None, Some(e), _) => e.class.as_str().to_owned(),
+            (None, None, true) => "already".to_owned(),
+            (None, None, false) => "isolated".to_owned(),
+        };
+        let left = now.map_or_else(Vec::new, |p| residual(world, &[], p).lines());
+        PodOutcome {
+            name: place(&t.pod),
+            uid: t.pod.uid.clone(),
+            phase: match (labelled, moved) {
+                (_, true) => "B",
+                (true, false) => "A",
+                (false, false) => "-",
+            },
+            outcome,
+            still_allowed: targets::capped(left),
+            why: t
+                .refused
+                .clone()
+                .or_else(|| problem.map(ToString::to_string)),
+        }
+    };
+    targets.iter().map(one).collect()
+}
+
+fn applied(cx: &Context, outcomes: Vec<PodOutcome>) -> Applied {
+    let good = outcomes
+        .iter()
+        .filter(|o| matches!(o.outcome.as_str(), "isolated" | "already"))
+        .count();
+    let open = outcomes
+        .iter()
+        .filter(|o| !o.still_allowed.is_empty())
+        .count();
+    let failed = outcomes.len() - good;
+    let contained = failed == 0 && open == 0;
+    let verdict = if contained {
+        "contained-by-policy"
+    } else {
+        "not-contained"
+    };
+    let summary = match (contained, outcomes.as_slice()) {
+        (true, [one]) => format!("{} is contained by policy; probes prove it", one.name),
+        (true, all) => format!(
+            "{} pods are contained by policy; probes prove it",
+            all.len()
+        ),
+        (false, [one]) => format!(
+            "{} is not contained: {}",
+            one.name,
+            one.why
+                .clone()
+                .or_else(|| one.still_allowed.first().cloned())
+                .unwrap_or_default()
+        ),
+        (false, all) => format!(
+            "not contained: {failed} of {} pods failed, {open} still have something allowed",
+            all.len()
+        ),
+    };
+    Applied {
+        result: json!({
+            "verdict": verdict,
+            "containment": of_step(cx),
+            "pods": outcomes,
+            "isolated": good,
+            "failed": failed,
+        }),
+        summary,
+    }
+}

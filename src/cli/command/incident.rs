@@ -1,0 +1,213 @@
+//! `firebreak incident`: open, status, and what people say.
+
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::output::{clean, grouped};
+use crate::cli::session::{NewIncident, Session};
+use crate::incident::body::{IncidentOpened, MilestoneReached, Note};
+use crate::incident::clock_text::millis;
+use crate::incident::{Draft, IncidentId, Milestone, Mode, Severity, kind};
+use crate::port::Ledger as _;
+
+/// The longest text that stands in an entry.
+const TEXT_MAX: usize = 4096;
+
+/// Arguments of `firebreak incident`.
+#[derive(Debug, clap::Subcommand)]
+pub enum IncidentCommand {
+    /// Declare an incident and open its ledger
+    Open {
+        /// One line: what it is
+        title: String,
+        /// Id, else INC-<date>-<4 characters>
+        #[arg(long)]
+        id: Option<String>,
+        /// SEV1 (gravest) to SEV4
+        #[arg(long, default_value = "SEV2")]
+        severity: String,
+        /// Who noticed, or what signalled it
+        #[arg(long)]
+        source: Option<String>,
+    },
+    /// Show an incident, or list all
+    Status {
+        /// Its id
+        id: Option<String>,
+    },
+    /// Add a line to the timeline
+    Note {
+        /// The text
+        text: String,
+        /// When it happened, if not now (RFC 3339)
+        #[arg(long)]
+        at: Option<String>,
+    },
+    /// State when a milestone was reached
+    Milestone {
+        /// occurred, detected, acknowledged, aware, classified, declared, contained, eradicated, restored, verified
+        name: String,
+        /// When, if not now (RFC 3339)
+        #[arg(long)]
+        at: Option<String>,
+        /// low, medium or high
+        #[arg(long)]
+        confidence: Option<String>,
+    },
+    /// Answer a manual step of the open run
+    Answer(super::run::AnswerArgs),
+    /// Decide what a step in doubt did
+    Resolve(super::run::ResolveArgs),
+    /// Park the open run after its current steps
+    Park {
+        /// Why
+        reason: String,
+    },
+    /// Go on with a run that was parked or cut off
+    Resume {
+        /// The incident's id
+        id: Option<String>,
+    },
+    /// Close the incident and erase its key: nothing can be added afterwards
+    Close {
+        /// Closing words
+        #[arg(long, default_value = "closed")]
+        note: String,
+        /// The incident's id, typed, where there is no terminal
+        #[arg(long, value_name = "ID")]
+        confirm: Option<String>,
+    },
+}
+
+/// Runs it.
+pub fn run(session: &mut Session, command: &IncidentCommand) -> CliResult {
+    match command {
+        IncidentCommand::Open { title, id, severity, source } => open(session, title, id.as_deref(), severity, source.clone()),
+        IncidentCommand::Status { id } => status(session, id.as_deref()),
+        IncidentCommand::Note { text, at } => note(session, text, at.as_deref()),
+        IncidentCommand::Milestone { name, at, confidence } => milestone(session, name, at.as_deref(), confidence.as_deref()),
+        IncidentCommand::Answer(args) => super::run::answer(session, args),
+        IncidentCommand::Resolve(args) => super::run::resolve(session, args),
+        IncidentCommand::Park { reason } => super::run::park(session, reason),
+        IncidentCommand::Resume { id } => {
+            if id.is_some() {
+                session.asked.clone_from(id);
+            }
+            super::run::resume(session)
+        }
+        IncidentCommand::Close { note, confirm } => close(session, note, confirm.as_deref()),
+    }
+}
+
+fn open(session: &Session, title: &str, id: Option<&str>, severity: &str, source: Option<String>) -> CliResult {
+    let id = id.map(IncidentId::parse).transpose().map_err(|e| CliError::usage(e.to_string()))?;
+    let severity = Severity::parse(&severity.to_ascii_uppercase())
+        .ok_or_else(|| CliError::usage(format!("`{severity}` is no severity")).hint("SEV1, SEV2, SEV3 or SEV4"))?;
+    let title = checked(title)?;
+    let custody = session.create(NewIncident { id, mode: Mode::Live, title, severity, source, targets: Vec::new(), policy: None })?;
+    let now = MilestoneReached { name: Milestone::Declared, tier: None, at: None, confidence: None, by: "statement".into() };
+    custody.ledger().append(vec![Draft::new(kind::MILESTONE, &now).by(&session.actor)])?;
+    custody.ledger().checkpoint()?;
+    if session.out.json {
+        session.out.document(&serde_json::json!({
+            "schema": "firebreak/incident/v1", "incident": custody.id(), "folder": custody.place(), "fingerprint": custody.opened().fingerprint, "policy": custody.opened().policy,
+        }))?;
+        return Ok(Exit::Ok);
+    }
+    session.out.answer(format!("incident    {}", custody.id()));
+    session.out.answer(format!("folder      {}", custody.place().display()));
+    session.out.answer(format!("fingerprint {}", grouped(&custody.opened().fingerprint)));
+    session.out.answer(format!("policy      {}", custody.opened().policy));
+    session.out.answer("keep the fingerprint on paper, apart from this host: it is what a stranger verifies with");
+    Ok(Exit::Ok)
+}
+
+fn status(session: &Session, id: Option<&str>) -> CliResult {
+    if id.is_none() && session.asked.is_none() {
+        return super::board::run(session);
+    }
+    let id = IncidentId::parse(id.or(session.asked.as_deref()).unwrap_or_default()).map_err(|e| CliError::usage(e.to_string()))?;
+    let custody = session.open(&id)?;
+    let history = custody.history()?;
+    let lines = super::board::lines(&history);
+    if session.out.json {
+        session.out.document(&super::board::document(&history, custody.place()))?;
+        return Ok(Exit::Ok);
+    }
+    lines.iter().for_each(|l| session.out.answer(clean(l)));
+    Ok(Exit::Ok)
+}
+
+fn note(session: &Session, text: &str, at: Option<&str>) -> CliResult {
+    let custody = session.incident()?;
+    let body = Note { text: checked(text)?, at: at.map(instant).transpose()? };
+    let stored = custody.ledger().append(vec![Draft::new(kind::INCIDENT_NOTE, &body).by(&session.actor)])?;
+    tell(session, custody.id(), &stored)
+}
+
+fn milestone(session: &Session, name: &str, at: Option<&str>, confidence: Option<&str>) -> CliResult {
+    let name = Milestone::parse(name).filter(|m| *m != Milestone::Closed).ok_or_else(|| {
+        let all: Vec<_> = Milestone::ALL.iter().filter(|m| **m != Milestone::Closed).map(|m| m.as_str()).collect();
+        CliError::usage(format!("`{name}` is no milestone that can be stated")).hint(format!("one of {}", all.join(", ")))
+    })?;
+    if let Some(c) = confidence
+        && !["low", "medium", "high"].contains(&c)
+    {
+        return Err(CliError::usage("--confidence is low, medium or high"));
+    }
+    let at = at.map(instant).transpose()?;
+    let custody = session.incident()?;
+    let body = MilestoneReached { name, tier: None, at, confidence: confidence.map(str::to_owned), by: "statement".into() };
+    let stored = custody.ledger().append(vec![Draft::new(kind::MILESTONE, &body).by(&session.actor)])?;
+    tell(session, custody.id(), &stored)
+}
+
+fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
+    let custody = session.incident()?;
+    let open = custody.open_bags()?;
+    if let Some((number, _)) = open.first() {
+        return Err(CliError::new(Exit::Parked, "FB1205", format!("bag {number:04} is still open")).hint(format!("firebreak evidence seal --bag {number}, or firebreak resume")));
+    }
+    let history = custody.history()?;
+    if history.of(kind::INCIDENT_CLOSED).next().is_none() {
+        session.ask_to_type(custody.id().as_str(), "close it and erase its key", confirm, "--confirm")?;
+    }
+    let declared: Option<IncidentOpened> = history.bodies(kind::INCIDENT_OPENED).next().map(|(_, b)| b);
+    let title = declared.map(|d| d.title).unwrap_or_default();
+    let body = MilestoneReached { name: Milestone::Closed, tier: None, at: None, confidence: None, by: "statement".into() };
+    custody.ledger().append(vec![Draft::new(kind::MILESTONE, &body).by(&session.actor)])?;
+    custody.close(&Note { text: checked(note)?, at: None }, &session.actor)?;
+    session.out.answer(format!("{} ({}) is closed; its key is erased, its folder stays: {}", custody.id(), clean(&title), custody.place().display()));
+    Ok(Exit::Ok)
+}
+
+fn tell(session: &Session, id: &IncidentId, stored: &[crate::incident::Entry]) -> CliResult {
+    for entry in stored {
+        if session.out.json {
+            session.out.document(&serde_json::json!({"schema": "firebreak/entry/v1", "incident": id, "seq": entry.seq, "time": millis(entry.time), "sha256": entry.sha256}))?;
+        }
+        session.out.answer(format!("{id} entry {} at {}", entry.seq, millis(entry.time)));
+    }
+    Ok(Exit::Ok)
+}
+
+/// A text for an entry: not empty, not too long, no control characters but line breaks.
+pub fn checked(text: &str) -> Result<String, CliError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(CliError::usage("the text is empty"));
+    }
+    if text.len() > TEXT_MAX {
+        return Err(CliError::usage(format!("the text has {} bytes, at most {TEXT_MAX} stand in an entry", text.len())).hint("add it as an exhibit: firebreak evidence add FILE"));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(CliError::usage("the text holds control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// An instant with zone, as UTC.
+pub fn instant(text: &str) -> Result<String, CliError> {
+    chrono::DateTime::parse_from_rfc3339(text)
+        .map(|t| millis(t.to_utc()))
+        .map_err(|e| CliError::usage(format!("`{text}` is no time: {e}")).hint("for example 2026-11-24T22:15:00Z or 2026-11-24T23:15:00+01:00"))
+}

@@ -1,0 +1,67 @@
+//! `firebreak log`: the history of what the tool did, from the ledger.
+
+use crate::cli::error::CliResult;
+use crate::cli::exit::Exit;
+use crate::cli::output::clean;
+use crate::cli::session::Session;
+use crate::incident::Entry;
+use crate::incident::clock_text::millis;
+
+/// Arguments of `firebreak log`.
+#[derive(Debug, clap::Args)]
+pub struct LogArgs {
+    /// Only entries of this kind, or of kinds that begin so (`step.`)
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only entries from this number on
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+    /// Only the last so many
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    last: Option<usize>,
+    /// Whole entries, one JSON line each
+    #[arg(long)]
+    jsonl: bool,
+}
+
+/// Prints entries.
+pub fn run(session: &Session, args: &LogArgs) -> CliResult {
+    let history = session.incident()?.history()?;
+    let wanted = |e: &&Entry| {
+        args.kind.as_deref().is_none_or(|k| e.kind.starts_with(k)) && args.from.is_none_or(|f| e.seq >= f)
+    };
+    let mut entries: Vec<&Entry> = history.entries.iter().filter(wanted).collect();
+    if let Some(last) = args.last {
+        entries.drain(..entries.len().saturating_sub(last));
+    }
+    if session.out.json {
+        let list: Vec<_> = entries.iter().map(|e| as_json(e)).collect();
+        session.out.document(&serde_json::json!({"schema": "firebreak/log/v1", "incident": history.incident, "entries": list}))?;
+        return Ok(Exit::Ok);
+    }
+    for entry in entries {
+        if args.jsonl {
+            session.out.answer(as_json(entry).to_string());
+        } else {
+            session.out.answer(clean(&line(entry)));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn as_json(e: &Entry) -> serde_json::Value {
+    serde_json::json!({
+        "seq": e.seq, "time": millis(e.time), "kind": e.kind, "actor": e.actor, "target": e.target, "refs": e.refs, "body": e.body, "sha256": e.sha256,
+    })
+}
+
+fn line(e: &Entry) -> String {
+    let step = e.step().map(|s| format!(" [{s}]")).unwrap_or_default();
+    let body = &e.body;
+    let text = ["summary", "text", "known", "why", "title", "verdict", "what", "description", "purpose", "name", "decision", "question"]
+        .iter()
+        .find_map(|k| body.get(*k).and_then(|v| v.as_str()))
+        .unwrap_or_default()
+        .replace(['\n', '\t'], " ");
+    format!("{:>5}  {}  {:<22}{step} {text}  ({})", e.seq, millis(e.time), e.kind, e.actor.id)
+}

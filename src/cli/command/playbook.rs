@@ -1,0 +1,360 @@
+//! `firebreak playbook`: list, show, lint, schema, plan, apply, approve, undo.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::cli::cluster::{ClusterArgs, bind, reach, reach_bound, targets};
+use crate::cli::compose::{actions, engine};
+use crate::cli::error::{CliError, CliResult};
+use crate::cli::exit::Exit;
+use crate::cli::operator::{Given, Terminal};
+use crate::cli::output::clean;
+use crate::cli::session::Session;
+use crate::custody::Custody;
+use crate::incident::body::Target;
+use crate::playbook::{self, embedded, finding::Severity};
+use crate::plan::plan::PlanFile;
+use crate::port::{Cluster, SignedText};
+use crate::run::{Confirmation, Confirmed};
+
+use super::run::{finish, tokio_run};
+
+/// Arguments of `firebreak playbook`.
+#[derive(Debug, clap::Subcommand)]
+pub enum PlaybookCommand {
+    /// List the playbooks that are built in
+    List,
+    /// Show a playbook as text for people
+    Show {
+        /// A file (with a slash or .yaml), or the name of a built-in one
+        playbook: String,
+        /// Print its exact bytes
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Check playbooks: codes, lines, and how to correct them
+    Lint {
+        /// Files or names
+        #[arg(required = true)]
+        playbooks: Vec<String>,
+    },
+    /// Print the JSON Schema that editors complete by
+    Schema,
+    /// Look, and make a plan; nothing changes
+    Plan {
+        /// A file or a name
+        playbook: String,
+        /// A variable: name=value (may repeat)
+        #[arg(long, value_name = "NAME=VALUE")]
+        var: Vec<String>,
+        /// Where the plan goes
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Who will run it, under `team` policy
+        #[arg(long, value_name = "ID")]
+        r#as: Option<String>,
+        /// Exit 10 when the plan would change something
+        #[arg(long)]
+        detailed_exit_code: bool,
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+    /// Carry out a plan, or plan, show and ask
+    Apply {
+        /// A plan (.json), a playbook file, or a name
+        plan: String,
+        /// A variable: name=value (may repeat)
+        #[arg(long, value_name = "NAME=VALUE")]
+        var: Vec<String>,
+        /// Who runs it, under `team` policy
+        #[arg(long, value_name = "ID")]
+        r#as: Option<String>,
+        /// First 12 digits of the plan's digest, typed, where there is no terminal
+        #[arg(long, value_name = "DIGEST")]
+        confirm: Option<String>,
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+    /// Decide about steps of a plan, with your SSH key
+    Approve(ApproveArgs),
+    /// Take steps of a run back, newest first, each with its own approval
+    Undo {
+        /// Paths of the steps
+        #[arg(required = true)]
+        steps: Vec<String>,
+        /// The incident's id, typed, where there is no terminal
+        #[arg(long, value_name = "ID")]
+        confirm: Option<String>,
+        #[command(flatten)]
+        cluster: ClusterArgs,
+    },
+}
+
+/// Arguments of `playbook approve`.
+#[derive(Debug, clap::Args)]
+pub struct ApproveArgs {
+    /// The plan file
+    #[arg(long, value_name = "FILE", conflicts_with = "import")]
+    plan: Option<PathBuf>,
+    /// Steps; all that need it if none is named
+    #[arg(long, value_name = "PATH")]
+    step: Vec<String>,
+    /// Your principal, as in allowed_signers
+    #[arg(long)]
+    principal: Option<String>,
+    /// Your private key, or the public one of a key in your agent; ssh-keygen signs, we never read it
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// approve, refuse or break-glass
+    #[arg(long, default_value = "approve")]
+    decision: String,
+    /// Why
+    #[arg(long)]
+    reason: Option<String>,
+    /// Attempt that it is for
+    #[arg(long, default_value_t = 1)]
+    attempt: u32,
+    /// Write the text to sign, and stop: sign it elsewhere with ssh-keygen -Y sign
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// Bring a signed text back: FILE and FILE.sig
+    #[arg(long, value_name = "FILE")]
+    import: Option<PathBuf>,
+}
+
+/// Runs it.
+pub fn run(session: &Session, command: &PlaybookCommand) -> CliResult {
+    match command {
+        PlaybookCommand::List => list(session),
+        PlaybookCommand::Show { playbook, raw } => show(session, playbook, *raw),
+        PlaybookCommand::Lint { playbooks } => lint(session, playbooks),
+        PlaybookCommand::Schema => {
+            session.out.document(&playbook::schema::schema(&actions().registry()))?;
+            Ok(Exit::Ok)
+        }
+        PlaybookCommand::Plan { playbook, var, out, r#as, detailed_exit_code, cluster } => {
+            tokio_run(plan(session, playbook, var, out.as_deref(), r#as.as_deref(), *detailed_exit_code, cluster))
+        }
+        PlaybookCommand::Apply { plan, var, r#as, confirm, cluster } => tokio_run(apply(session, plan, var, r#as.as_deref(), confirm.as_deref(), cluster)),
+        PlaybookCommand::Approve(args) => tokio_run(approve(session, args)),
+        PlaybookCommand::Undo { steps, confirm, cluster } => tokio_run(undo(session, steps, confirm.as_deref(), cluster)),
+    }
+}
+
+/// A path names a file, a bare name an embedded playbook.
+fn source(name: &str) -> Result<(String, Vec<u8>), CliError> {
+    if name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml") {
+        let bytes = std::fs::read(name).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}")))?;
+        let file = Path::new(name).file_name().map_or_else(|| name.to_owned(), |n| n.to_string_lossy().into_owned());
+        return Ok((file, bytes));
+    }
+    let text = embedded::find(name).ok_or_else(|| {
+        let all: Vec<_> = embedded::list().iter().map(|e| e.0).collect();
+        CliError::usage(format!("there is no playbook `{name}`")).hint(format!("built in are {}; a file is named by its path", all.join(", ")))
+    })?;
+    Ok((format!("{name}.yaml"), text.as_bytes().to_vec()))
+}
+
+fn list(session: &Session) -> CliResult {
+    let registry = actions().registry();
+    let mut rows = Vec::new();
+    for (name, text) in embedded::list() {
+        let read = playbook::read::read(text.as_bytes(), &format!("{name}.yaml"), &registry);
+        let title = read.playbook.as_ref().map(|p| p.name.clone()).unwrap_or_default();
+        rows.push(json!({"id": name, "name": title}));
+        session.out.answer(format!("{name:<18} {title}"));
+    }
+    if session.out.json {
+        session.out.document(&json!({"schema": "firebreak/playbooks/v1", "playbooks": rows}))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(session: &Session, name: &str, raw: bool) -> CliResult {
+    let (file, bytes) = source(name)?;
+    if raw {
+        session.out.answer(String::from_utf8_lossy(&bytes).trim_end());
+        return Ok(Exit::Ok);
+    }
+    let read = playbook::read::read(&bytes, &file, &actions().registry());
+    let Some(book) = read.playbook else {
+        return Err(CliError::new(Exit::Usage, "FB0101", format!("`{file}` cannot be read")).hint(format!("firebreak playbook lint {name}")));
+    };
+    session.out.answer(clean(&playbook::explain::text(&book)));
+    Ok(Exit::Ok)
+}
+
+fn lint(session: &Session, names: &[String]) -> CliResult {
+    let registry = actions().registry();
+    let mut all = Vec::new();
+    let mut errors = 0;
+    for name in names {
+        let (file, bytes) = source(name)?;
+        let findings = playbook::lint::lint(&bytes, &file, &registry);
+        errors += findings.iter().filter(|f| f.severity == Severity::Error).count();
+        for f in &findings {
+            session.out.answer(clean(&format!("{name}:{f}")));
+        }
+        if findings.is_empty() {
+            session.out.answer(format!("{name}: clean"));
+        }
+        all.extend(findings.into_iter().map(|f| json!({"file": name, "finding": f})));
+    }
+    if session.out.json {
+        session.out.document(&json!({"schema": "firebreak/lint/v1", "findings": all}))?;
+    }
+    Ok(if errors > 0 { Exit::Failed } else { Exit::Ok })
+}
+
+fn variables(pairs: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    pairs
+        .iter()
+        .map(|p| p.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| CliError::usage(format!("`{p}` is not name=value"))))
+        .collect()
+}
+
+/// The incident and the cluster that a plan is for: the incident's own once it has one.
+async fn surroundings(session: &Session, cluster: &ClusterArgs) -> Result<(Arc<Custody>, Option<Cluster>), CliError> {
+    let custody = Arc::new(session.incident()?);
+    let history = custody.history()?;
+    let bound = targets(&history).iter().any(|t| matches!(t, Target::Cluster { .. }));
+    if bound && cluster.context.is_none() {
+        let answered = reach_bound(session, &history, cluster).await?;
+        return Ok((custody, answered.map(|a| a.connected.cluster)));
+    }
+    match reach(session, cluster).await {
+        Ok(answered) => {
+            bind(&custody, &answered.identity)?;
+            Ok((custody, Some(answered.connected.cluster)))
+        }
+        // A playbook without a cluster step needs none; one that has says so itself.
+        Err(e) if e.code == "FB1208" && cluster.context.is_none() && cluster.kubeconfig.is_none() => Ok((custody, None)),
+        Err(e) => Err(e),
+    }
+}
+
+async fn plan(session: &Session, name: &str, var: &[String], out: Option<&Path>, executor: Option<&str>, detailed: bool, cluster: &ClusterArgs) -> CliResult {
+    let (file, bytes) = source(name)?;
+    let vars = variables(var)?;
+    let (custody, ports) = surroundings(session, cluster).await?;
+    let engine = engine(session, &custody, ports, Arc::new(Terminal::new(session.out, Given::Nothing)), executor)?;
+    let made = engine.plan(&file, &bytes, &vars).await?;
+    // The definition travels with the plan: `apply plan.json` pins exactly these bytes.
+    custody.keep(&format!("trust/{}.yaml", made.plan.playbook_sha256), &bytes)?;
+    let text = crate::plan::render::text(&made.plan, &made.digest);
+    if let Some(path) = out {
+        write_plan(path, &made)?;
+    }
+    if session.out.json {
+        session.out.document(&json!({"schema": "firebreak/planned/v1", "digest": made.digest, "plan": made.plan, "file": out}))?;
+    }
+    session.out.answer(clean(&text));
+    if let Some(path) = out {
+        session.out.answer(format!("plan written to {}\nnext: firebreak playbook approve --plan {0} …, or firebreak playbook apply {0}", path.display()));
+    }
+    if made.plan.missing.iter().any(|m| m.refuses) {
+        let denied = made.plan.missing.iter().any(|m| m.refuses && matches!(m.code.as_str(), "FB0405" | "FB0403"));
+        return Ok(if denied { Exit::Denied } else { Exit::Failed });
+    }
+    Ok(if detailed && !made.plan.empty { Exit::Changes } else { Exit::Ok })
+}
+
+fn write_plan(path: &Path, plan: &PlanFile) -> Result<(), CliError> {
+    std::fs::write(path, &plan.bytes).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write `{}`: {e}", path.display())))
+}
+
+async fn apply(session: &Session, name: &str, var: &[String], executor: Option<&str>, confirm: Option<&str>, cluster: &ClusterArgs) -> CliResult {
+    let (custody, ports) = surroundings(session, cluster).await?;
+    let planner = engine(session, &custody, ports.clone(), Arc::new(Terminal::new(session.out, Given::Nothing)), executor)?;
+    let (plan, playbook) = if name.ends_with(".json") {
+        let bytes = std::fs::read(name).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}")))?;
+        let file = PlanFile::read(&bytes).map_err(crate::run::EngineError::from)?;
+        let playbook = custody.load(&format!("trust/{}.yaml", file.plan.playbook_sha256))?;
+        let playbook = playbook.ok_or_else(|| CliError::new(Exit::Stale, "FB0401", "the plan's playbook is not in this incident").hint("name the plan's incident with --incident"))?;
+        (file, playbook)
+    } else {
+        let (file, bytes) = source(name)?;
+        let made = planner.plan(&file, &bytes, &variables(var)?).await?;
+        (made, bytes)
+    };
+    let shown = crate::plan::render::text(&plan.plan, &plan.digest);
+    session.out.tell(clean(&shown));
+    if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
+        return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
+    }
+    let word = &plan.digest[..12];
+    session.ask_to_type(word, "carry out this plan", confirm, "--confirm")?;
+    let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
+    let given = Given::Confirmed { shown_sha256: shown_sha256.clone(), reason: None };
+    let runner = engine(session, &custody, ports, Arc::new(Terminal::new(session.out, given)), executor)?;
+    let end = runner.start(&plan.bytes, &playbook, Confirmation::Given(Confirmed { shown_sha256, reason: None })).await?;
+    finish(session, &custody, &end)
+}
+
+async fn approve(session: &Session, args: &ApproveArgs) -> CliResult {
+    let custody = Arc::new(session.incident()?);
+    let engine = engine(session, &custody, None, Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
+    let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())));
+    let text_of = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| CliError::new(Exit::Denied, "FB0501", "the approval text is not ASCII"));
+    let signed = if let Some(path) = &args.import {
+        let sig = path.with_file_name(format!("{}.sig", path.file_name().unwrap_or_default().to_string_lossy()));
+        SignedText { text: text_of(read(path)?)?, signature: text_of(read(&sig)?)? }
+    } else {
+        let plan = args.plan.as_ref().ok_or_else(|| CliError::usage("name the plan with --plan, or a signed text with --import"))?;
+        let plan = PlanFile::read(&read(plan)?).map_err(crate::run::EngineError::from)?;
+        let principal = args.principal.as_ref().ok_or_else(|| CliError::usage("name your principal with --principal"))?;
+        let decision = serde_json::from_value(json!(args.decision)).map_err(|_| CliError::usage(format!("`{}` is no decision", args.decision)).hint("approve, refuse or break-glass"))?;
+        let text = engine.approval_request(&plan, &args.step, args.attempt, decision, principal, args.reason.as_deref())?;
+        session.out.tell(clean(&text));
+        if let Some(path) = &args.request {
+            std::fs::write(path, &text).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write `{}`: {e}", path.display())))?;
+            let namespace = engine.approval_namespace();
+            session.out.answer(format!("sign it: ssh-keygen -Y sign -f KEY -n {namespace} {0}\nthen:    firebreak playbook approve --import {0}", path.display()));
+            return Ok(Exit::Ok);
+        }
+        let key = args.key.as_ref().ok_or_else(|| CliError::usage("name your key with --key, or write the text with --request and sign it elsewhere"))?;
+        let signature = ssh_sign(&text, key, engine.approval_namespace()).await?;
+        SignedText { text, signature }
+    };
+    let decided = engine.approve(&signed)?;
+    session.out.answer(clean(&format!("{} decided by {} for {}", decided.decision_word(), decided.principal, decided.steps.keys().cloned().collect::<Vec<_>>().join(", "))));
+    Ok(Exit::Ok)
+}
+
+/// Signs by running ssh-keygen: agents and hardware keys work, and no private key is ever read by us.
+async fn ssh_sign(text: &str, key: &Path, namespace: &str) -> Result<String, CliError> {
+    use tokio::io::AsyncWriteExt as _;
+    let failed = |why: String| CliError::new(Exit::Denied, "FB0502", format!("ssh-keygen did not sign: {why}")).hint("sign it elsewhere: --request FILE, then --import FILE");
+    let mut child = tokio::process::Command::new("ssh-keygen")
+        .args(["-Y", "sign", "-n", namespace, "-f"])
+        .arg(key)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|e| failed(e.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(text.as_bytes()).await.map_err(|e| failed(e.to_string()))?;
+    }
+    let done = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
+    if !done.status.success() {
+        return Err(failed(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
+    }
+    String::from_utf8(done.stdout).map_err(|_| failed("its answer is not text".into()))
+}
+
+async fn undo(session: &Session, steps: &[String], confirm: Option<&str>, cluster: &ClusterArgs) -> CliResult {
+    let custody = Arc::new(session.incident()?);
+    let history = custody.history()?;
+    let answered = reach_bound(session, &history, cluster).await?;
+    let given = Given::Confirmed { shown_sha256: crate::plan::call::sha256_hex(steps.join("\n").as_bytes()), reason: None };
+    let engine = engine(session, &custody, answered.map(|a| a.connected.cluster), Arc::new(Terminal::new(session.out, given)), None)?;
+    let preview = engine.preview_undo(steps).await?;
+    preview.lines.iter().for_each(|l| session.out.tell(clean(l)));
+    session.ask_to_type(custody.id().as_str(), "take these steps back", confirm, "--confirm")?;
+    let end = engine.undo(&preview.run, steps).await?;
+    finish(session, &custody, &end)
+}

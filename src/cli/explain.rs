@@ -1,0 +1,146 @@
+//! What every code means, offline. Codes are never reused.
+
+/// One code: what it means, and what to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Explained {
+    /// The code.
+    pub code: &'static str,
+    /// What happened.
+    pub means: &'static str,
+    /// What to do.
+    pub do_now: &'static str,
+}
+
+macro_rules! codes {
+    ($($code:literal: $means:literal, $do_now:literal;)+) => {
+        /// Every code, in order.
+        pub const CODES: &[Explained] = &[$(Explained { code: $code, means: $means, do_now: $do_now }),+];
+    };
+}
+
+codes! {
+    "FB0101": "The playbook is not in the strict form: unknown or duplicate key, second document, anchor, alias, control character, or a wrong type.", "Correct the line that is named; firebreak playbook schema gives the form to your editor.";
+    "FB0102": "The file says another format version than playbook/v1.", "Write `firebreak: playbook/v1`.";
+    "FB0103": "`id` is missing, no slug, or differs from the file's name.", "Give it the file's name without .yaml.";
+    "FB0104": "`name` is missing or longer than 120 characters.", "Give it a short name.";
+    "FB0105": "The content differs from what was recorded under the same version.", "Raise `version`.";
+    "FB0106": "`types` is missing or holds an unknown type.", "Use the types that CACAO names: investigation, mitigation, notification, …";
+    "FB0107": "`severity` or `impact` is not between 0 and 100.", "Use 0 for undefined.";
+    "FB0108": "A role is used and not declared.", "Declare it under `roles`.";
+    "FB0109": "A warning is allowed without a reason.", "Write the reason behind the code.";
+    "FB0110": "There are no steps.", "Add one.";
+    "FB0111": "A step has no kind, or more than one.", "Keep exactly one of call, run, manual, check, approve, notify, if, parallel, steps, wait, note.";
+    "FB0113": "A playbook calls itself.", "Break the circle.";
+    "FB0114": "Two steps of one block have the same id.", "Rename one.";
+    "FB0115": "There is no such action.", "firebreak playbook schema lists the actions; check the spelling.";
+    "FB0116": "An argument under `with` does not fit the action.", "Correct the argument that is named.";
+    "FB0201": "A variable that must be given has no value.", "Give it with --var name=value.";
+    "FB0202": "A variable's value does not fit its type, pattern or list.", "Give another value.";
+    "FB0203": "An expression compares values of different types.", "Compare like with like.";
+    "FB0204": "There is no such variable.", "Check the name.";
+    "FB0205": "A constant was assigned.", "Take the assignment away.";
+    "FB0206": "An expression cannot be read.", "Correct it at the column that is named; the language is CEL.";
+    "FB0207": "An expression failed, or its answer is not true or false. The run is parked.", "Correct the playbook and make a new plan, or answer the step.";
+    "FB0301": "An approval asks for less than policy does for that effect.", "Raise the quorum or take the approval away.";
+    "FB0302": "A step that cannot be undone has no probe and does not ask after a crash.", "Add done_if, or resume: ask.";
+    "FB0303": "People's paperwork stands on the way to contained or restored without a budget.", "Move it to a parallel branch, or give it a budget.";
+    "FB0304": "A step disturbs a source before its more volatile acquisition.", "Acquire first.";
+    "FB0305": "A reversible step has no undo.", "Add one.";
+    "FB0306": "An approval does not say what happens when nobody answers.", "Add on_timeout.";
+    "FB0307": "${…} stands unquoted inside { } or [ ].", "Quote it.";
+    "FB0308": "A variable is read where no earlier step can have set it.", "Move the step, or give the variable a value.";
+    "FB0309": "A condition that CACAO runners cannot carry.", "Use = or != on text, or allow the warning with a reason.";
+    "FB0310": "A step declares a weaker effect than its action has.", "Declare the action's effect.";
+    "FB0312": "The planned time is over the recovery limit.", "Shorten the path or raise the limit.";
+    "FB0313": "The recovery limit is over the tier's RTO.", "Choose which of the two holds; both verdicts are printed.";
+    "FB0314": "A step whose effect leaves the organisation would run in a drill.", "Say drill: simulate.";
+    "FB0315": "A role has no reachable contact.", "Complete the contacts.";
+    "FB0316": "A step runs a shell.", "Name the program and its words.";
+    "FB0317": "A milestone step goes on after failure.", "Park instead.";
+    "FB0318": "A numbered step of the runbook is missing.", "Add it, as manual if nothing else can do it.";
+    "FB0319": "A numbered step stands in another order without a reason.", "Add why.";
+    "FB0320": "An image is named by tag.", "Name its digest.";
+    "FB0322": "A secret would reach an argument list, address, text or expression.", "Refer to it by name.";
+    "FB0401": "Something changed since the plan: nothing was done.", "Make a new plan, look at it, approve it.";
+    "FB0402": "A step cannot be done now.", "See the reason that is named; correct it and plan again.";
+    "FB0403": "Nobody holds a role that must approve.", "Add a person with that role to people.yaml and open the policy again.";
+    "FB0405": "A right is missing at the cluster. Nothing was done.", "firebreak permissions VERB prints the least role; have it bound, then type the same command again.";
+    "FB0406": "The plan is for the other mode (live or drill).", "Plan again in this incident.";
+    "FB0501": "An approval text is not in its exact form.", "Let firebreak playbook approve write it.";
+    "FB0502": "The signature does not verify.", "Sign the exact file again.";
+    "FB0503": "The key, its type or its namespace is not trusted for this.", "Use an Ed25519 key that stands in the pinned allowed_signers for approval@firebreak.";
+    "FB0504": "The key is revoked or outside its validity.", "Use a valid key.";
+    "FB0505": "The person does not hold a role that may decide.", "Ask somebody who does.";
+    "FB0506": "The approval has expired.", "Ask again.";
+    "FB0507": "The approval is for another run, plan, step, call or attempt.", "Sign the request of this gate.";
+    "FB0508": "The approval was used before.", "Sign a new one.";
+    "FB0509": "The same person or key twice, or the executor where that does not count.", "Ask another person.";
+    "FB0601": "An entry could not be written to the ledger, so nothing was done.", "Free space or fix permissions, then resume.";
+    "FB0602": "A step may have happened: the reply was lost or the process died. The run is parked.", "firebreak resume looks first; firebreak incident resolve records what a person found.";
+    "FB0603": "Another process holds the run or the ledger.", "Wait for it, then type the same command again.";
+    "FB0604": "The ledger fails verification. Nothing goes on from it.", "firebreak verify PATH lists what is wrong; keep a copy of the folder as it is.";
+    "FB0605": "An expression needs a value that is not there. The run is parked.", "Answer the step that gives it, or plan again with --var.";
+    "FB0606": "A deadline passed.", "See the step; resume goes on.";
+    "FB0607": "An undo failed and something is left.", "Do what is listed, then type the undo again.";
+    "FB0608": "The host's clock went back.", "Entries are kept in order and marked; set the clock right.";
+    "FB0609": "The playbook on disk differs from the pinned one.", "The run goes on with the pinned one.";
+    "FB0610": "There is no such run or step, or this is not the moment for it.", "firebreak incident status shows where each run stands.";
+    "FB1001": "The document has open fields or contradictions.", "firebreak report check lists them; firebreak report write SECTION fills one.";
+    "FB1100": "A fault of firebreak itself.", "Keep the message and the incident folder; nothing was lost that was acknowledged.";
+    "FB1101": "The command line is wrong.", "firebreak help COMMAND.";
+    "FB1102": "The incident exists already.", "Use it, or choose another id.";
+    "FB1103": "There is no such incident, or none is open.", "firebreak incident status lists them.";
+    "FB1104": "A file of the incident folder cannot be written.", "Free space or fix permissions.";
+    "FB1105": "A file cannot be read.", "Fix permissions, or name another.";
+    "FB1106": "The host lacks something: randomness, a key, a free id.", "See the message.";
+    "FB1107": "No folder to keep incidents in.", "Set FIREBREAK_HOME.";
+    "FB1108": "The configuration is wrong.", "firebreak config prints the keys.";
+    "FB1109": "Several incidents are open.", "Say which with --incident.";
+    "FB1110": "Not confirmed: nothing was changed.", "Type the word that is asked for, or give --confirm without a terminal.";
+    "FB1111": "Nothing was found to verify.", "Name a bag or an incident folder.";
+    "FB1201": "The action refuses: its target does not allow it.", "See the reason and what to do instead.";
+    "FB1202": "The other side is busy or was not reached; nothing happened.", "Type the same command again.";
+    "FB1203": "The action failed; nothing is left in doubt.", "See the reason.";
+    "FB1204": "Evidence could not be written.", "Free space or fix permissions; the next resume recovers the open bag.";
+    "FB1205": "The bag is empty.", "Add something first.";
+    "FB1206": "The target is not there.", "Check namespace and name.";
+    "FB1207": "The server cannot be reached.", "Check address, network and context.";
+    "FB1208": "The kubeconfig or its context cannot be used.", "Name one with --kubeconfig and --context.";
+    "FB1209": "Another cluster answers behind the name that this incident is bound to.", "Point the context at the incident's cluster, or open another incident.";
+}
+
+/// Finds a code, however it is written.
+pub fn find(code: &str) -> Option<&'static Explained> {
+    CODES.iter().find(|e| e.code.eq_ignore_ascii_case(code.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_in_order_and_given_once() {
+        assert!(CODES.windows(2).all(|w| w[0].code < w[1].code));
+    }
+
+    /// Every code that stands in the source can be explained.
+    #[test]
+    fn every_code_of_the_source_is_explained() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let pattern = regex::Regex::new("\"(FB[0-9]{4})\"").expect("pattern");
+        let mut todo = vec![root];
+        let mut missing = std::collections::BTreeSet::new();
+        while let Some(folder) = todo.pop() {
+            for item in std::fs::read_dir(folder).expect("readable").flatten() {
+                let path = item.path();
+                if path.is_dir() {
+                    todo.push(path);
+                } else if path.extension().is_some_and(|e| e == "rs") {
+                    let text = std::fs::read_to_string(&path).expect("readable");
+                    missing.extend(pattern.captures_iter(&text).map(|c| c[1].to_owned()).filter(|c| find(c).is_none()));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "not explained: {missing:?}");
+    }
+}

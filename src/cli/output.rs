@@ -1,0 +1,134 @@
+//! The two streams: the answer on stdout, the story on stderr. No colour or progress where nobody looks.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use super::error::CliError;
+use super::exit::Exit;
+
+/// When colour is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How this command talks.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// One JSON document on stdout instead of text.
+    pub json: bool,
+    /// Colour on stderr.
+    color: bool,
+    /// Somebody looks at stderr.
+    pub live: bool,
+    /// Somebody can answer.
+    pub can_ask: bool,
+}
+
+impl Output {
+    /// Decides from flags, environment and terminals; stdout and stderr apart.
+    pub fn new(json: bool, color: ColorWhen, no_input: bool) -> Self {
+        let dumb = std::env::var("TERM").is_ok_and(|t| t == "dumb");
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || dumb;
+        let live = std::io::stderr().is_terminal();
+        Output {
+            json,
+            color: match color {
+                ColorWhen::Always => true,
+                ColorWhen::Never => false,
+                ColorWhen::Auto => live && !plain,
+            },
+            live: live && !dumb,
+            can_ask: !no_input && std::io::stdin().is_terminal() && live,
+        }
+    }
+
+    /// Prints a part of the answer, unless the answer is JSON.
+    pub fn answer(&self, text: impl AsRef<str>) {
+        if !self.json {
+            // A closed pipe is the reader's choice, not our failure.
+            _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        }
+    }
+
+    /// Prints the answer as JSON.
+    pub fn document(&self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(value).map_err(|e| CliError::new(Exit::Internal, "FB1100", e.to_string()))?;
+        _ = writeln!(std::io::stdout(), "{text}");
+        Ok(())
+    }
+
+    /// Tells a line of the story.
+    pub fn tell(&self, text: impl AsRef<str>) {
+        _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+    }
+
+    /// Tells a line that is overwritten by the next; nothing without a terminal.
+    pub fn progress(&self, text: impl AsRef<str>) {
+        if self.live {
+            _ = write!(std::io::stderr(), "\r\x1b[2K{}", text.as_ref());
+            _ = std::io::stderr().flush();
+        }
+    }
+
+    /// Ends a progress line.
+    pub fn progress_end(&self) {
+        if self.live {
+            _ = write!(std::io::stderr(), "\r\x1b[2K");
+        }
+    }
+
+    /// Emphasis where there is colour; the words alone carry the meaning.
+    pub fn strong(&self, text: &str) -> String {
+        if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Alarm where there is colour.
+    pub fn alarm(&self, text: &str) -> String {
+        if self.color { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Tells an error: message, hint.
+    pub fn error(&self, e: &CliError) {
+        if self.json {
+            let value = serde_json::json!({"schema": "firebreak/error/v1", "code": e.code, "message": e.message, "hint": e.hint, "exit": e.exit.code()});
+            _ = self.document(&value);
+        }
+        self.tell(format!("{}: {}", self.alarm(&format!("error[{}]", e.code)), clean(&e.message)));
+        if let Some(hint) = &e.hint {
+            self.tell(format!("{}: {}", self.strong("hint"), clean(hint)));
+        }
+    }
+}
+
+/// Makes text from outside safe for a terminal: control characters and bidirectional marks are shown, not obeyed.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let hidden = (c.is_control() && c != '\n' && c != '\t')
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            if hidden { format!("\\u{{{:x}}}", c as u32).chars().collect::<Vec<_>>() } else { vec![c] }
+        })
+        .collect()
+}
+
+/// A fingerprint or digest in groups of four, for reading aloud.
+pub fn grouped(hex: &str) -> String {
+    hex.as_bytes().chunks(4).map(|c| String::from_utf8_lossy(c).into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escape_sequence_in_a_name_is_shown_and_not_obeyed() {
+        assert_eq!(clean("web\x1b[2J\u{202e}x\n"), "web\\u{1b}[2J\\u{202e}x\n");
+    }
+}

@@ -1,0 +1,255 @@
+//! What every command starts from: places, configuration, the incident it is about, the cluster it may use.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::adapter::store::{DirStore, Places};
+use crate::custody::{Custody, OpenRequest};
+use crate::incident::body::{IncidentOpened, Target};
+use crate::incident::{Actor, Draft, IncidentId, Mode, Phase, Severity, kind};
+use crate::port::{Clock, HostClock, HostRandom, Ledger as _, Random};
+
+use super::config::Config;
+use super::error::CliError;
+use super::exit::Exit;
+use super::output::Output;
+
+/// One command's surroundings.
+pub struct Session {
+    /// Places.
+    pub places: Places,
+    /// Configuration.
+    pub config: Config,
+    /// Streams.
+    pub out: Output,
+    /// `--incident`.
+    pub asked: Option<String>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The person at the terminal.
+    pub actor: Actor,
+}
+
+/// A short look at one incident.
+#[derive(Debug, Clone)]
+pub struct Glance {
+    /// Its id.
+    pub id: IncidentId,
+    /// Live or drill.
+    pub mode: Mode,
+    /// True once it is closed.
+    pub closed: bool,
+}
+
+impl Session {
+    /// Gathers it.
+    ///
+    /// # Errors
+    /// When the environment names no home or the configuration is wrong.
+    pub fn new(out: Output, asked: Option<String>) -> Result<Self, CliError> {
+        let places = Places::from_env()?;
+        let config = Config::load(&places)?;
+        Ok(Session {
+            places,
+            config,
+            out,
+            asked,
+            clock: Arc::new(HostClock::new()),
+            random: Arc::new(HostRandom),
+            actor: Actor::person(user_at_host()),
+        })
+    }
+
+    /// Every incident here, with what a glance tells.
+    ///
+    /// # Errors
+    /// When the root cannot be read.
+    pub fn glances(&self) -> Result<Vec<Glance>, CliError> {
+        let ids = self.places.incidents()?;
+        Ok(ids.into_iter().map(|id| self.glance(id)).collect())
+    }
+
+    fn glance(&self, id: IncidentId) -> Glance {
+        let folder = self.places.incident(&id);
+        // The epoch key is erased at close; its absence is the cheapest sign, and the ledger is what decides once it is opened.
+        let closed = !folder.join("state/epoch.key").exists();
+        let mode = if id.as_str().starts_with("DRILL-") { Mode::Drill } else { Mode::Live };
+        Glance { id, mode, closed }
+    }
+
+    /// The incident a command is about: the one named, else the only one that is open. A drill is only ever taken by name, unless
+    /// there is nothing else.
+    ///
+    /// # Errors
+    /// When there is none, or several.
+    pub fn incident(&self) -> Result<Custody, CliError> {
+        match self.chosen()? {
+            Some(id) => self.open(&id),
+            None => Err(CliError::new(Exit::Usage, "FB1103", "there is no open incident").hint("firebreak incident open TITLE, or firebreak contain pod NS/NAME")),
+        }
+    }
+
+    /// The chosen incident's id; `None` when none is open.
+    ///
+    /// # Errors
+    /// When the name is wrong or several are open.
+    pub fn chosen(&self) -> Result<Option<IncidentId>, CliError> {
+        if let Some(asked) = &self.asked {
+            return IncidentId::parse(asked).map(Some).map_err(|e| CliError::usage(e.to_string()));
+        }
+        let open: Vec<_> = self.glances()?.into_iter().filter(|g| !g.closed).collect();
+        let live: Vec<_> = open.iter().filter(|g| g.mode == Mode::Live).collect();
+        let candidates: Vec<IncidentId> = if live.is_empty() { open.iter().map(|g| g.id.clone()).collect() } else { live.iter().map(|g| g.id.clone()).collect() };
+        match candidates.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            several => {
+                let names = several.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+                Err(CliError::new(Exit::Usage, "FB1109", format!("several incidents are open: {names}")).hint(format!("say which: --incident {}", several[0])))
+            }
+        }
+    }
+
+    /// Opens an incident folder.
+    ///
+    /// # Errors
+    /// When it is not there, damaged, or fails verification.
+    pub fn open(&self, id: &IncidentId) -> Result<Custody, CliError> {
+        let folder = self.places.incident(id);
+        if !folder.join("ledger/ledger.jsonl").is_file() {
+            let known = self.places.incidents()?.iter().map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+            let hint = if known.is_empty() { "firebreak incident open TITLE".to_owned() } else { format!("there are: {known}") };
+            return Err(CliError::new(Exit::Usage, "FB1103", format!("there is no incident {id} in `{}`", self.places.root.display())).hint(hint));
+        }
+        let store = store(&folder)?;
+        Ok(Custody::open(store, self.clock.clone(), self.random.clone(), &self.actor)?)
+    }
+
+    /// Makes a new incident folder and declares the incident in it.
+    ///
+    /// # Errors
+    /// When it exists, or disk or host refuse.
+    pub fn create(&self, request: NewIncident) -> Result<Custody, CliError> {
+        let id = match request.id {
+            Some(id) => id,
+            None => self.fresh_id(request.mode)?,
+        };
+        let folder = self.places.incident(&id);
+        let (policy, trust) = super::command::policy::current(self)?;
+        let open = OpenRequest {
+            id,
+            mode: request.mode,
+            org: self.config.org.value.clone(),
+            targets: request.targets,
+            policy: request.policy.unwrap_or(policy),
+            trust,
+            actor: self.actor.clone(),
+        };
+        let custody = Custody::create(store(&folder)?, open, self.clock.clone(), self.random.clone())?;
+        let declared = IncidentOpened {
+            title: request.title,
+            severity: request.severity,
+            phase: Phase::Triage,
+            tlp: "TLP:AMBER".into(),
+            source: request.source,
+        };
+        custody.ledger().append(vec![Draft::new(kind::INCIDENT_OPENED, &declared).by(&self.actor)])?;
+        Ok(custody)
+    }
+
+    /// `INC-<yyyymmdd>-<4 base32>`, one that is not taken.
+    ///
+    /// # Errors
+    /// When the host has no randomness, or no id is free.
+    pub fn fresh_id(&self, mode: Mode) -> Result<IncidentId, CliError> {
+        const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        let prefix = if mode == Mode::Drill { "DRILL" } else { "INC" };
+        let day = self.clock.now().format("%Y%m%d");
+        for _ in 0..64 {
+            let mut bytes = [0; 4];
+            self.random.fill(&mut bytes).map_err(|e| CliError::new(Exit::Failed, "FB1106", format!("no randomness: {e}")))?;
+            let tail: String = bytes.iter().map(|b| char::from(BASE32[usize::from(b % 32)])).collect();
+            let id = IncidentId::parse(&format!("{prefix}-{day}-{tail}")).map_err(|e| CliError::new(Exit::Internal, "FB1100", e.to_string()))?;
+            if !self.places.incident(&id).exists() {
+                return Ok(id);
+            }
+        }
+        Err(CliError::new(Exit::Failed, "FB1106", "found no free incident id in 64 tries").hint("name one with --id"))
+    }
+
+    /// Asks the person to type exactly this word. Without a terminal it is refused, never assumed.
+    ///
+    /// # Errors
+    /// When nobody can be asked, or something else was typed.
+    pub fn ask_to_type(&self, word: &str, what: &str, confirm: Option<&str>, flag: &str) -> Result<(), CliError> {
+        let refused = |why: String| {
+            CliError::new(Exit::Denied, "FB1110", format!("not confirmed: {why}; nothing was changed")).hint(format!("type {word} when asked, or give {flag} {word}"))
+        };
+        if let Some(given) = confirm {
+            return if given == word { Ok(()) } else { Err(refused(format!("{flag} says `{given}`, not `{word}`"))) };
+        }
+        if !self.out.can_ask {
+            return Err(refused("there is no terminal to ask on".into()));
+        }
+        let typed = read_line(&format!("Type {} to {what}: ", self.out.strong(word)))?;
+        if typed == word { Ok(()) } else { Err(refused("something else was typed".into())) }
+    }
+}
+
+/// What a new incident starts with.
+pub struct NewIncident {
+    /// Its id, else a fresh one.
+    pub id: Option<IncidentId>,
+    /// Live or drill.
+    pub mode: Mode,
+    /// One line.
+    pub title: String,
+    /// Severity.
+    pub severity: Severity,
+    /// Who noticed.
+    pub source: Option<String>,
+    /// Targets.
+    pub targets: Vec<Target>,
+    /// Policy, else the configured one.
+    pub policy: Option<String>,
+}
+
+/// Opens a folder as a store.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn store(folder: &Path) -> Result<Box<dyn crate::port::Store>, CliError> {
+    let opened = DirStore::open(folder);
+    let store = opened.map_err(|e| {
+        CliError::new(Exit::Failed, "FB1104", format!("cannot use the folder `{}`: {e}", folder.display())).hint("free space, fix permissions, or set FIREBREAK_HOME to another folder")
+    })?;
+    Ok(Box::new(store))
+}
+
+/// Reads one line from the terminal.
+///
+/// # Errors
+/// When the terminal is gone.
+pub fn read_line(prompt: &str) -> Result<String, CliError> {
+    use std::io::Write as _;
+    let gone = |e: std::io::Error| CliError::new(Exit::Failed, "FB1110", format!("cannot read from the terminal: {e}"));
+    write!(std::io::stderr(), "{prompt}").and_then(|()| std::io::stderr().flush()).map_err(gone)?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(gone)?;
+    Ok(line.trim().to_owned())
+}
+
+/// True when bytes are piped in.
+pub fn stdin_is_piped() -> bool {
+    !std::io::stdin().is_terminal()
+}
+
+/// `user@host`, as the host says; self-asserted.
+fn user_at_host() -> String {
+    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{}@{host}", user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw())))
+}

@@ -1,0 +1,294 @@
+//! One drill incident: its folder with world, personas and script, made or taken up again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::Duration;
+
+use crate::adapter::sim::{Saver, SimCluster, WORLD_FILE, world_shop};
+use crate::custody::{Custody, OpenRequest, OpeningError};
+use crate::incident::body::{IncidentOpened, MilestoneReached};
+use crate::incident::clock_text::millis;
+use crate::incident::{Actor, Draft, IncidentId, Milestone, Mode, Phase, Severity, kind};
+use crate::plan::people::{Policy, TrustError};
+use crate::playbook::model::Playbook;
+use crate::port::{Clock, Ledger as _, LedgerError, PortError, Random, RunEvent, Store};
+
+use super::cast::Cast;
+use super::host_files::{self, HOST_FILES};
+use super::operator::DrillOperator;
+use super::script::{Script, ScriptError};
+
+/// The script as it was when the drill began.
+const SCRIPT: &str = "state/drill-answers.yaml";
+
+/// What a drill starts with.
+pub struct Request<'a> {
+    /// Incident id, `DRILL-…`.
+    pub id: IncidentId,
+    /// Organisation part of the origin.
+    pub org: String,
+    /// Who started it.
+    pub actor: Actor,
+    /// The playbook.
+    pub playbook: &'a Playbook,
+    /// Exact bytes of its script.
+    pub script: &'a [u8],
+}
+
+/// A drill incident, ready to be played.
+pub struct Stage {
+    /// The incident folder.
+    pub custody: Arc<Custody>,
+    /// The world.
+    pub sim: Arc<SimCluster>,
+    /// The personas.
+    pub cast: Arc<Cast>,
+    /// Their answers.
+    pub script: Script,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+/// Why a drill could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// The incident folder.
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The script.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+    /// The world.
+    #[error(transparent)]
+    World(#[from] PortError),
+    /// The pinned trust files.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A file of the drill is not what was kept.
+    #[error("the drill's folder is damaged: {0}")]
+    Damaged(String),
+    /// The incident is live: it is never played with.
+    #[error("incident {0} is live, not a drill")]
+    Live(IncidentId),
+    /// The disk.
+    #[error("cannot {tried} `{path}`: {detail}")]
+    Disk {
+        /// `read` or `write`.
+        tried: &'static str,
+        /// Which.
+        path: String,
+        /// The system's words.
+        detail: String,
+    },
+    /// The host lacks something.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl DrillError {
+    pub(super) fn write(path: &str, error: &std::io::Error) -> Self {
+        DrillError::disk("write", path, error)
+    }
+    pub(super) fn read(path: &str, error: &std::io::Error) -> Self {
+        DrillError::disk("read", path, error)
+    }
+    fn disk(tried: &'static str, path: &str, error: &std::io::Error) -> Self {
+        DrillError::Disk {
+            tried,
+            path: path.to_owned(),
+            detail: error.to_string(),
+        }
+    }
+}
+
+impl Stage {
+    /// Opens a drill incident in `store`'s folder. World, keys and script are durable before its ledger begins, so that a drill that has
+    /// a ledger can always go on.
+    ///
+    /// # Errors
+    /// When the script is of another playbook, the incident exists, or disk or host refuse.
+    pub fn set(
+        mut store: Box<dyn Store>,
+        request: Request<'_>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, DrillError> {
+        let script = Script::read(request.script)?;
+        if script.playbook != request.playbook.id {
+            let text = format!(
+                "they are of `{}`, not `{}`",
+                script.playbook, request.playbook.id
+            );
+            return Err(ScriptError(text).into());
+        }
+        let id = request.id.clone();
+        if matches!(store.load("ledger/ledger.jsonl"), Ok(Some(bytes)) if !bytes.is_empty()) {
+            return Err(OpeningError::Exists(id).into());
+        }
+        let now = clock.now();
+        let cast = Cast::new(request.playbook, random.as_ref())?;
+        cast.keep(store.as_mut())?;
+        store
+            .replace(SCRIPT, request.script)
+            .map_err(|e| DrillError::write(SCRIPT, &e))?;
+        host_files::write(store.as_mut(), now)?;
+        let mut seed = [0u8; 16];
+        random
+            .fill(&mut seed)
+            .map_err(|e| DrillError::Host(format!("no randomness for the world: {e}")))?;
+        let sim = SimCluster::create(world_shop(now, seed), saver(store.as_ref())?, clock.clone())?;
+        let open = OpenRequest {
+            id,
+            mode: Mode::Drill,
+            org: request.org,
+            targets: vec![sim.target()],
+            policy: "team".to_owned(),
+            trust: BTreeMap::from([
+                ("people.yaml".to_owned(), cast.people_yaml().into_bytes()),
+                (
+                    "allowed_signers".to_owned(),
+                    cast.allowed_signers(now).into_bytes(),
+                ),
+            ]),
+            actor: request.actor.clone(),
+        };
+        let custody = Custody::create(store, open, clock.clone(), random.clone())?;
+        declare(&custody, request.playbook, &request.actor, clock.as_ref())?;
+        Ok(Stage {
+            custody: Arc::new(custody),
+            sim: Arc::new(sim),
+            cast: Arc::new(cast),
+            script,
+            clock,
+            random,
+        })
+    }
+
+    /// Takes up a drill that was left or killed.
+    ///
+    /// # Errors
+    /// When it is no drill, or its folder is damaged.
+    pub fn reset(
+        custody: Arc<Custody>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, DrillError> {
+        if custody.opened().mode != Mode::Drill {
+            return Err(DrillError::Live(custody.id().clone()));
+        }
+        let store = custody.store().map_err(|e| DrillError::read("", &e))?;
+        let needed = |path: &str| {
+            store
+                .load(path)
+                .map_err(|e| DrillError::read(path, &e))?
+                .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
+        };
+        let script = Script::read(&needed(SCRIPT)?)?;
+        let sim = SimCluster::resume(&needed(WORLD_FILE)?, saver(store.as_ref())?, clock.clone())?;
+        if !custody.opened().targets.contains(&sim.target()) {
+            return Err(DrillError::Damaged(
+                "its world is not the one it was opened for".into(),
+            ));
+        }
+        Ok(Stage {
+            sim: Arc::new(sim),
+            cast: Arc::new(Cast::load(store.as_ref())?),
+            custody,
+            script,
+            clock,
+            random,
+        })
+    }
+
+    /// The policy that was pinned when the drill was opened.
+    ///
+    /// # Errors
+    /// When a trust file is gone or was changed since.
+    pub fn policy(&self) -> Result<Policy, DrillError> {
+        let store = self.custody.store().map_err(|e| DrillError::read("", &e))?;
+        let pinned = |name: &str| {
+            let path = format!("trust/{name}");
+            store
+                .load(&path)
+                .map_err(|e| DrillError::read(&path, &e))?
+                .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
+        };
+        let policy = Policy::team(&pinned("people.yaml")?, &pinned("allowed_signers")?, None)?;
+        if policy.files == self.custody.opened().trust {
+            Ok(policy)
+        } else {
+            Err(DrillError::Damaged(
+                "its trust files were changed since it was opened".into(),
+            ))
+        }
+    }
+
+    /// The personas at the terminal; `watch` is told what happens.
+    pub fn operator(&self, watch: Arc<dyn Fn(&RunEvent) + Send + Sync>) -> DrillOperator {
+        DrillOperator {
+            incident: self.custody.id().clone(),
+            cast: self.cast.clone(),
+            script: self.script.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            watch,
+        }
+    }
+
+    /// Values for the playbook's variables.
+    pub fn vars(&self) -> BTreeMap<String, String> {
+        let files = self.custody.place().join(HOST_FILES);
+        self.script.vars(&files.to_string_lossy())
+    }
+}
+
+/// Replaces the world's file through a handle of its own.
+fn saver(store: &dyn Store) -> Result<Saver, DrillError> {
+    let store = store.another().map_err(|e| DrillError::read("", &e))?;
+    let store = Mutex::new(store);
+    Ok(Arc::new(move |bytes| {
+        // The store keeps no state between two calls that a panic could have left half-done.
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.replace(WORLD_FILE, bytes)
+    }))
+}
+
+/// Declares the incident. Its first signal and impact are stated as of now: an exercise suffers from its own beginning only.
+fn declare(
+    custody: &Custody,
+    playbook: &Playbook,
+    actor: &Actor,
+    clock: &dyn Clock,
+) -> Result<(), DrillError> {
+    let opened = IncidentOpened {
+        title: format!("EXERCISE: {}", playbook.name),
+        severity: Severity::Sev1,
+        phase: Phase::Triage,
+        tlp: playbook.tlp.clone(),
+        source: Some("drill: simulated detection of a reverse shell in a web pod".into()),
+    };
+    let now = clock.now();
+    let stated = |name: Milestone, ago: Duration| {
+        let body = MilestoneReached {
+            name,
+            tier: None,
+            at: Some(millis(now - ago)),
+            confidence: Some("high".into()),
+            by: "statement".into(),
+        };
+        Draft::new(kind::MILESTONE, &body).by(actor)
+    };
+    custody.ledger().append(vec![
+        Draft::new(kind::INCIDENT_OPENED, &opened).by(actor),
+        stated(Milestone::Impact, Duration::zero()),
+        stated(Milestone::Detected, Duration::zero()),
+    ])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
