@@ -37,7 +37,7 @@ impl FilledCall {
                 .and_then(Value::as_str)
                 .unwrap_or(self.kind)
                 .to_owned(),
-            Value::String(text) if matches!(self.kind, "call" | "check") => text.clone(),
+            Value::String(text) if matches!(self.kind, "call" | "check" | "undo") => text.clone(),
             _ => self.kind.to_owned(),
         }
     }

@@ -816,6 +816,23 @@ impl Todo {
             Todo::AwaitResult { .. } | Todo::Observe { .. } | Todo::Milestone { .. }
         )
     }
+    /// The step it is about.
+    pub fn path(&self) -> &StepPath {
+        match self {
+            Todo::Start(start) => &start.at.path,
+            Todo::Milestone { path } => path,
+            Todo::Observe { at, .. }
+            | Todo::Finish { at, .. }
+            | Todo::AskGate { at, .. }
+            | Todo::AwaitGate { at, .. }
+            | Todo::AwaitAnswer { at, .. }
+            | Todo::AwaitDeadline { at, .. }
+            | Todo::AwaitResult { at }
+            | Todo::Decide { at, .. }
+            | Todo::Skip { at, .. }
+            | Todo::Refuse { at, .. } => &at.path,
+        }
+    }
     /// True when it needs nothing but patience.
     pub fn is_wait(&self) -> bool {
         matches!(

@@ -1,0 +1,107 @@
+//! Why a run could not be planned, started or carried on.
+
+use crate::incident::RunId;
+use crate::plan::approval::Refusal;
+use crate::plan::plan::{Missing, PlanError};
+use crate::plan::stale::Stale;
+use crate::playbook::variable::VarError;
+use crate::port::LedgerError;
+
+use super::journal::Impossible;
+
+/// Why the engine refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The playbook cannot be read; its findings as text, each with its code and place.
+    #[error("the playbook cannot be used: {}", .findings.join("; "))]
+    Playbook {
+        /// Code of the first finding.
+        code: String,
+        /// All of them.
+        findings: Vec<String>,
+    },
+    /// Variables are wrong.
+    #[error("{}", .0.iter().map(|e| format!("{}: {e}", e.code)).collect::<Vec<_>>().join("; "))]
+    Variables(Vec<VarError>),
+    /// The plan file.
+    #[error("cannot use the plan: {0}")]
+    Plan(#[from] PlanError),
+    /// FB0401.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// FB0406.
+    #[error("the plan is for a {plan} incident and this one is {incident}")]
+    OtherMode {
+        /// In the plan.
+        plan: &'static str,
+        /// Here.
+        incident: &'static str,
+    },
+    /// The plan is of another incident.
+    #[error("the plan is for incident {plan}, and this is {incident}")]
+    OtherIncident {
+        /// In the plan.
+        plan: String,
+        /// Here.
+        incident: String,
+    },
+    /// FB0402, FB0403, FB0405: something stands in the way.
+    #[error("step `{}`: {}", .0.step, .0.what)]
+    InTheWay(Missing),
+    /// FB0603.
+    #[error("another process carries out run {0}")]
+    Busy(RunId),
+    /// FB0604.
+    #[error("the ledger cannot be this run's: {0}")]
+    Impossible(#[from] Impossible),
+    /// FB0601, FB0604.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Files of the run.
+    #[error("cannot {tried}: {detail}")]
+    Files {
+        /// What was tried.
+        tried: String,
+        /// The system's words.
+        detail: String,
+    },
+    /// There is no such run.
+    #[error("this incident has no run {0}")]
+    NoSuchRun(RunId),
+    /// There is no such step, or it is not the moment.
+    #[error("{0}")]
+    NotNow(String),
+    /// FB0501–FB0509.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl EngineError {
+    /// Its code.
+    pub fn code(&self) -> &str {
+        match self {
+            EngineError::Playbook { code, .. } => code,
+            EngineError::Variables(all) => all.first().map_or("FB0202", |e| e.code),
+            EngineError::Plan(_) | EngineError::Stale(_) | EngineError::OtherIncident { .. } => {
+                "FB0401"
+            }
+            EngineError::OtherMode { .. } => "FB0406",
+            EngineError::InTheWay(missing) => &missing.code,
+            EngineError::Busy(_) => "FB0603",
+            EngineError::Impossible(_) | EngineError::Ledger(LedgerError::Tampered { .. }) => {
+                "FB0604"
+            }
+            EngineError::Ledger(LedgerError::Busy { .. }) => "FB0603",
+            EngineError::Ledger(_) | EngineError::Files { .. } => "FB0601",
+            EngineError::NoSuchRun(_) | EngineError::NotNow(_) => "FB0608",
+            EngineError::Refused(refusal) => refusal.code(),
+        }
+    }
+    /// A failed file operation.
+    pub fn files(tried: impl Into<String>, error: &std::io::Error) -> Self {
+        EngineError::Files {
+            tried: tried.into(),
+            detail: error.to_string(),
+        }
+    }
+}
