@@ -9,6 +9,7 @@
 
 pub mod contain;
 pub mod registry;
+pub mod report_build;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
+    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -45,6 +46,8 @@ pub struct Context {
     pub ledger: Arc<dyn Ledger>,
     /// Takes exhibits in. `None` while previewing: a preview preserves nothing.
     pub custody: Option<Arc<dyn Exhibits>>,
+    /// Writes the document. `None` while previewing.
+    pub documents: Option<Arc<dyn Documents>>,
     /// The outside.
     pub ports: Ports,
     /// Time left for this verb.

@@ -6,6 +6,7 @@
 mod acquire;
 mod cluster_change;
 mod cluster_view;
+mod documents;
 mod error;
 mod exhibits;
 mod host;
@@ -19,6 +20,7 @@ mod store;
 pub use acquire::{Acquire, ByteStream, CaptureKind, Piece};
 pub use cluster_change::{CanarySpec, ClusterChange, LabelChange, PolicySpec, WriteMode, Written};
 pub use cluster_view::{ClusterIdentity, ClusterView, Enforcement, LookScope, Right, RightAnswer};
+pub use documents::Documents;
 pub use error::{Cause, PortError};
 pub use exhibits::{CustodyError, Ended, ExhibitDraft, Exhibits, OpenBag};
 pub use host::{Clock, HostClock, HostRandom, Random};
