@@ -46,6 +46,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connected, PortError> {
         Some(file) => of_file(file, options).await?,
         None => (in_cluster()?, "in-cluster".to_owned()),
     };
+    proxy(&mut config);
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = None;
     config.write_timeout = None;
@@ -68,6 +69,65 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connected, PortError> {
         server,
         namespace,
     })
+}
+
+/// `HTTPS_PROXY` counts only where the kubeconfig names no proxy, and not for what `NO_PROXY` or loopback keeps away from it. The
+/// library compares `NO_PROXY` with the proxy's own host, not with the server's, so that is decided here.
+fn proxy(config: &mut Config) {
+    let from_environment = ["HTTPS_PROXY", "https_proxy"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|value| !value.is_empty())
+        .and_then(|value| value.parse::<hyper::Uri>().ok());
+    let Some(proxy) = from_environment else {
+        return;
+    };
+    // A kubeconfig that names the same proxy as the environment means the same thing.
+    if config.proxy_url.as_ref().is_some_and(|used| *used != proxy) {
+        return;
+    }
+    let without = ["NO_PROXY", "no_proxy"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok());
+    let list = without.collect::<Vec<_>>().join(",");
+    let host = config.cluster_url.host().unwrap_or_default();
+    config.proxy_url = (!is_direct(host, &list)).then_some(proxy);
+}
+
+/// True for loopback and for a host that a `NO_PROXY` list names: by name, by a domain above it, by address or by CIDR.
+fn is_direct(host: &str, list: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = host.parse::<std::net::IpAddr>().ok();
+    if host == "localhost" || address.is_some_and(|a| a.is_loopback()) {
+        return true;
+    }
+    list.split(',')
+        .map(str::trim)
+        .filter(|e| !e.is_empty())
+        .any(|entry| {
+            if let (Some(address), Some((net, bits))) = (address, entry.split_once('/')) {
+                return in_block(address, net, bits);
+            }
+            let domain = entry.trim_start_matches("*.").trim_start_matches('.');
+            entry == "*"
+                || host == domain
+                || host
+                    .strip_suffix(domain)
+                    .is_some_and(|rest| rest.ends_with('.'))
+        })
+}
+
+fn in_block(address: std::net::IpAddr, net: &str, bits: &str) -> bool {
+    use std::net::IpAddr::{V4, V6};
+    let (Ok(net), Ok(bits)) = (net.parse(), bits.parse::<u32>()) else {
+        return false;
+    };
+    let (a, b, width) = match (address, net) {
+        (V4(a), V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+        (V6(a), V6(b)) => (a.to_bits(), b.to_bits(), 128),
+        _ => return false,
+    };
+    bits <= width && (bits == 0 || (a ^ b) >> (width - bits) == 0)
 }
 
 fn failed(context: &str, detail: &str) -> PortError {
@@ -182,6 +242,23 @@ contexts:
             ("a", "shop")
         );
         assert_eq!(config.cluster_url.to_string(), "http://127.0.0.1:1/");
+    }
+
+    #[test]
+    fn a_proxy_of_the_environment_is_not_used_for_what_is_kept_away_from_it() {
+        for (host, list, direct) in [
+            ("127.0.0.1", "", true),
+            ("[::1]", "", true),
+            ("api.corp.example", "example.org, corp.example", true),
+            ("api.corp.example", ".corp.example", true),
+            ("notcorp.example", "corp.example", false),
+            ("10.1.2.3", "10.0.0.0/8", true),
+            ("11.1.2.3", "10.0.0.0/8", false),
+            ("11.1.2.3", "*", true),
+            ("api.example", "", false),
+        ] {
+            assert_eq!(is_direct(host, list), direct, "{host} {list}");
+        }
     }
 
     #[tokio::test]

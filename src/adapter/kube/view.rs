@@ -97,7 +97,7 @@ impl Lists<'_> {
         api: &str,
         resource: &str,
         convert: impl Fn(&T) -> U,
-    ) -> (Vec<U>, Vec<Unread>) {
+    ) -> Listed<U> {
         let (mut found, mut unread) = (Vec::new(), Vec::new());
         for namespace in &self.namespaces {
             let path = match namespace.as_str() {
@@ -112,11 +112,26 @@ impl Lists<'_> {
                 Ok(items) => found.extend(items.iter().map(&convert)),
                 // A server without this API has no such objects.
                 Err(e) if e.cause == Cause::NotFound => {}
-                Err(e) => unread.push(not_read(&what(resource, namespace), &e)),
+                Err(e) if is_hidden(e.cause) => {
+                    unread.push(not_read(&what(resource, namespace), &e))
+                }
+                Err(e) => return Err(e),
             }
         }
-        (found, unread)
+        Ok((found, unread))
     }
+}
+
+/// What a list held, and what of it could not be read.
+type Listed<T> = Result<(Vec<T>, Vec<Unread>), PortError>;
+
+/// The server answered, and will not show it to us. Anything else (gone, slow) is a look that failed: an empty snapshot of a
+/// cluster that did not answer would read as an empty cluster.
+fn is_hidden(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Refused | Cause::Rejected | Cause::Unreadable | Cause::Unsupported
+    )
 }
 
 fn what(resource: &str, namespace: &str) -> String {
@@ -127,9 +142,9 @@ fn what(resource: &str, namespace: &str) -> String {
 }
 
 impl KubeCluster {
-    async fn controllers(&self, lists: &Lists<'_>) -> (Vec<Controller>, Vec<Unread>) {
+    async fn controllers(&self, lists: &Lists<'_>) -> Listed<Controller> {
         let apps = "/apis/apps/v1";
-        let (a, b, c, d, e) = futures::join!(
+        let (a, b, c, d, e) = futures::try_join!(
             lists.of(apps, "replicasets", convert::replica_set),
             lists.of(apps, "statefulsets", convert::stateful_set),
             lists.of(apps, "daemonsets", convert::daemon_set),
@@ -139,13 +154,13 @@ impl KubeCluster {
                 "replicationcontrollers",
                 convert::replication_controller
             ),
-        );
+        )?;
         let (mut found, mut unread) = a;
         for (some, missing) in [b, c, d, e] {
             found.extend(some);
             unread.extend(missing);
         }
-        (found, unread)
+        Ok((found, unread))
     }
 
     async fn user(&self) -> Option<String> {
@@ -239,30 +254,26 @@ impl ClusterView for KubeCluster {
             (convert::text(&n.metadata.name), labels)
         };
         let core = "/api/v1";
-        let (ns, nodes, pods, policies, services, slices, controllers, budgets, accounts, foreign) = futures::join!(
-            whole.of(core, "namespaces", named),
-            whole.of(core, "nodes", convert::node),
-            lists.of(core, "pods", convert::pod),
-            lists.of(
-                "/apis/networking.k8s.io/v1",
-                "networkpolicies",
-                convert::policy
-            ),
-            lists.of(core, "services", convert::service),
-            lists.of(
-                "/apis/discovery.k8s.io/v1",
-                "endpointslices",
-                convert::endpoint_slice
-            ),
-            self.controllers(&lists),
-            lists.of(
-                "/apis/policy/v1",
-                "poddisruptionbudgets",
-                convert::disruption_budget
-            ),
-            lists.of(core, "serviceaccounts", convert::service_account),
-            foreign::find(wire),
-        );
+        let network = "/apis/networking.k8s.io/v1";
+        let discovery = "/apis/discovery.k8s.io/v1";
+        let (foreign, listed) = futures::join!(foreign::find(wire), async {
+            futures::try_join!(
+                whole.of(core, "namespaces", named),
+                whole.of(core, "nodes", convert::node),
+                lists.of(core, "pods", convert::pod),
+                lists.of(network, "networkpolicies", convert::policy),
+                lists.of(core, "services", convert::service),
+                lists.of(discovery, "endpointslices", convert::endpoint_slice),
+                self.controllers(&lists),
+                lists.of(
+                    "/apis/policy/v1",
+                    "poddisruptionbudgets",
+                    convert::disruption_budget
+                ),
+                lists.of(core, "serviceaccounts", convert::service_account),
+            )
+        });
+        let (ns, nodes, pods, policies, services, slices, controllers, budgets, accounts) = listed?;
         let mut unread = Vec::new();
         let mut note = |missing: Vec<Unread>| unread.extend(missing);
         for missing in [ns.1, nodes.1, pods.1, policies.1, services.1, slices.1] {
