@@ -93,7 +93,7 @@ impl CompactRange {
     }
 
     /// Appends the root of a full subtree of `2^level` leaves, at a position that is a multiple of it.
-    fn push_subtree(&mut self, root: Hash, level: u32) {
+    pub(crate) fn push_subtree(&mut self, root: Hash, level: u32) {
         let mut hash = root;
         let mut position = self.size >> level;
         while position & 1 == 1
@@ -117,7 +117,7 @@ impl CompactRange {
 }
 
 /// Folds a power of two of leaves, in place, to their root.
-fn fold(run: &mut [Hash]) -> Hash {
+pub(crate) fn fold(run: &mut [Hash]) -> Hash {
     let mut width = run.len();
     while width > 1 {
         for i in 0..width / 2 {

@@ -39,9 +39,20 @@ impl Salter {
 
     /// Returns the salt of one leaf, wherever the sequence stands.
     pub fn salt(&self, index: u64) -> [u8; 16] {
-        let mut block = AesBlock::from(u128::from(index).to_be_bytes());
+        let mut block = Self::counter(index);
         self.cipher.encrypt_block(&mut block);
         block.into()
+    }
+
+    fn counter(index: u64) -> AesBlock {
+        AesBlock::from(u128::from(index).to_be_bytes())
+    }
+
+    /// Leaves out salts that were made elsewhere.
+    #[cfg(feature = "parallel")]
+    fn skip(&mut self, count: u64) {
+        self.next += count;
+        self.ready.clear();
     }
 
     fn next_salt(&mut self) -> [u8; 16] {
@@ -49,9 +60,8 @@ impl Salter {
         if at == 0 || self.ready.is_empty() {
             let first = self.next - at as u64;
             self.ready.clear();
-            self.ready.extend(
-                (0..SALTS as u64).map(|i| AesBlock::from(u128::from(first + i).to_be_bytes())),
-            );
+            self.ready
+                .extend((0..SALTS as u64).map(|i| Self::counter(first + i)));
             self.cipher.encrypt_blocks(&mut self.ready);
         }
         self.next += 1;
@@ -108,7 +118,7 @@ fn pad(blocks: &mut [Block], total: usize) {
     blocks[last][56..].copy_from_slice(&(total as u64 * 8).to_be_bytes());
 }
 
-/// The tree over the records of a bag, grown record by record in constant memory.
+/// The tree over the records of a bag, grown in constant memory.
 pub struct SaltedTree {
     salter: Salter,
     hasher: LeafHasher,
@@ -137,6 +147,30 @@ impl SaltedTree {
         self.salter.next
     }
 
+    /// Appends the records of a block: the first begins at `from`, each ends where `ends` says and the next begins there.
+    ///
+    /// `alongside` is other work on the same bytes, done once on this thread. With the feature `parallel` other threads
+    /// hash the records meanwhile; that changes the speed and never the tree.
+    pub fn push_records(
+        &mut self,
+        block: &[u8],
+        from: usize,
+        ends: &[u32],
+        alongside: impl FnOnce(),
+    ) {
+        #[cfg(feature = "parallel")]
+        if parallel::is_worth_it(from, ends) {
+            return parallel::push_records(self, block, from, ends, alongside);
+        }
+        alongside();
+        let mut start = from;
+        for end in ends {
+            let end = *end as usize;
+            self.push(&block[start..end]);
+            start = end;
+        }
+    }
+
     /// Returns how many records it has.
     pub fn size(&self) -> u64 {
         self.salter.next
@@ -152,6 +186,9 @@ impl SaltedTree {
 
 /// The 32 secret bytes of `tlog/salt.key`. Whoever holds them can test guesses against record hashes.
 pub type SaltKey = Zeroizing<[u8; 32]>;
+
+#[cfg(feature = "parallel")]
+mod parallel;
 
 #[cfg(test)]
 mod tests {
@@ -204,6 +241,35 @@ mod tests {
                 merkle::leaf_hash(&entry),
                 "length {len}"
             );
+        }
+    }
+
+    /// With the feature `parallel` this is the promise that threads change nothing.
+    #[test]
+    fn whole_blocks_give_the_tree_of_single_records() {
+        let block: Vec<u8> = (0..2_200_000u32).map(|i| (i % 251) as u8).collect();
+        for length in [7usize, 150, 999, 4_096, 100_000, 1_048_576] {
+            let ends: Vec<u32> = (0..block.len())
+                .step_by(length)
+                .skip(1)
+                .map(|end| end as u32)
+                .collect();
+            let (mut whole, mut single) = (SaltedTree::new(&key()), SaltedTree::new(&key()));
+            let mut start = 0;
+            for (i, run) in ends.chunks(ends.len().div_ceil(2)).enumerate() {
+                let mut alongside = 0;
+                whole.push_records(&block, start, run, || alongside += 1);
+                assert_eq!(alongside, 1, "run {i}");
+                for end in run {
+                    single.push(&block[start..*end as usize]);
+                    start = *end as usize;
+                }
+                assert_eq!(
+                    (whole.size(), whole.root()),
+                    (single.size(), single.root()),
+                    "{length}"
+                );
+            }
         }
     }
 

@@ -7,11 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
+use cel::common::ast::{Expr, IdedExpr, SourceInfo, operators};
 use cel::objects::{Key, Map};
 use cel::parser::Parser;
 use cel::{Context, ExecutionError, Value as CelValue};
 use serde_json::Value;
+
+use super::expression::{Look, Shape, shape};
 
 /// An expression may have this many bytes.
 pub const MAX_BYTES: usize = 1024;
@@ -60,17 +62,6 @@ pub enum Literal {
     Bytes,
 }
 
-/// What an expression as a whole can answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// `name == 'text'` or `name != 'text'` alone.
-    TextComparison,
-    /// Perhaps a boolean; a bare name is one if its variable is.
-    Other,
-    /// Never a boolean.
-    NeverBoolean,
-}
-
 /// Why a text is no condition (FB0206).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -104,11 +95,7 @@ impl Condition {
         let source = text.to_owned();
         on_deep_stack(move || {
             let (expression, places) = compile(&source)?;
-            let mut look = Look {
-                places: Some(&places),
-                source: &source,
-                ..Look::default()
-            };
+            let mut look = Look::over(&source, &places);
             look.walk(&expression)?;
             let Look {
                 names, comparisons, ..
@@ -169,7 +156,7 @@ impl Condition {
     }
 }
 
-fn at(column: u32, message: impl Into<String>) -> ConditionError {
+pub(super) fn at(column: u32, message: impl Into<String>) -> ConditionError {
     ConditionError {
         column,
         message: message.into(),
@@ -224,162 +211,8 @@ fn compile(text: &str) -> Result<(IdedExpr, SourceInfo), ConditionError> {
         })
 }
 
-fn count(n: usize) -> u32 {
+pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-#[derive(Default)]
-struct Look<'a> {
-    places: Option<&'a SourceInfo>,
-    source: &'a str,
-    bound: Vec<String>,
-    names: BTreeMap<String, u32>,
-    comparisons: Vec<Comparison>,
-}
-
-impl Look<'_> {
-    fn column(&self, id: u64) -> u32 {
-        let start = self
-            .places
-            .and_then(|p| p.offset_for(id))
-            .map_or(0, |(start, _)| start as usize);
-        count(start.min(self.source.chars().count()))
-    }
-    fn walk(&mut self, e: &IdedExpr) -> Result<(), ConditionError> {
-        match &e.expr {
-            Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => {
-                if !self.bound.contains(name) && !name.starts_with('@') {
-                    let column = self.column(e.id);
-                    self.names.entry(name.clone()).or_insert(column);
-                }
-                Ok(())
-            }
-            Expr::Select(select) => self.walk(&select.operand),
-            Expr::Call(call) => self.call(call, e.id),
-            Expr::List(list) => {
-                if list.elements.len() > MAX_ITEMS {
-                    return Err(at(
-                        self.column(e.id),
-                        format!("a list has at most {MAX_ITEMS} items"),
-                    ));
-                }
-                list.elements.iter().try_for_each(|item| self.walk(item))
-            }
-            Expr::Map(map) => map
-                .entries
-                .iter()
-                .try_for_each(|entry| self.entry(&entry.expr)),
-            Expr::Struct(_) => Err(at(self.column(e.id), "messages are not part of the format")),
-            Expr::Comprehension(c) => {
-                if !self.bound.is_empty() {
-                    return Err(at(
-                        self.column(e.id),
-                        "`all`, `exists`, `map` and `filter` do not nest",
-                    ));
-                }
-                self.walk(&c.iter_range)?;
-                self.bound.push(c.iter_var.clone());
-                self.bound.push(c.accu_var.clone());
-                self.bound.extend(c.iter_var2.clone());
-                let inner = [&c.accu_init, &c.loop_cond, &c.loop_step, &c.result];
-                let walked = inner.into_iter().try_for_each(|part| self.walk(part));
-                self.bound.clear();
-                walked
-            }
-        }
-    }
-    fn entry(&mut self, entry: &EntryExpr) -> Result<(), ConditionError> {
-        match entry {
-            EntryExpr::MapEntry(entry) => {
-                self.walk(&entry.key)?;
-                self.walk(&entry.value)
-            }
-            EntryExpr::StructField(field) => self.walk(&field.value),
-        }
-    }
-    fn call(&mut self, call: &CallExpr, id: u64) -> Result<(), ConditionError> {
-        if call.func_name == "matches" {
-            return Err(at(
-                self.column(id),
-                "`matches` is not part of the format; use a variable's `pattern`",
-            ));
-        }
-        if let Some(target) = &call.target {
-            self.walk(target)?;
-        }
-        call.args.iter().try_for_each(|arg| self.walk(arg))?;
-        if let [a, b] = call.args.as_slice() {
-            self.compare(&call.func_name, a, b);
-            self.compare(&call.func_name, b, a);
-        }
-        Ok(())
-    }
-    fn compare(&mut self, operator: &str, name: &IdedExpr, literal: &IdedExpr) {
-        const COMPARING: [&str; 6] = [
-            operators::EQUALS,
-            operators::NOT_EQUALS,
-            operators::LESS,
-            operators::LESS_EQUALS,
-            operators::GREATER,
-            operators::GREATER_EQUALS,
-        ];
-        let (Expr::Ident(ident), Some(kind)) = (&name.expr, literal_of(&literal.expr)) else {
-            return;
-        };
-        if !COMPARING.contains(&operator) || self.bound.contains(ident) {
-            return;
-        }
-        let text = match &literal.expr {
-            Expr::Literal(LiteralValue::String(s)) => Some(s.inner().to_owned()),
-            _ => None,
-        };
-        self.comparisons.push(Comparison {
-            name: ident.clone(),
-            literal: kind,
-            operator: operator.to_owned(),
-            text,
-            column: self.column(name.id),
-        });
-    }
-}
-
-fn literal_of(e: &Expr) -> Option<Literal> {
-    Some(match e {
-        Expr::Literal(LiteralValue::String(_)) => Literal::Text,
-        Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_)) => Literal::Integer,
-        Expr::Literal(LiteralValue::Double(_)) => Literal::Float,
-        Expr::Literal(LiteralValue::Boolean(_)) => Literal::Bool,
-        Expr::Literal(LiteralValue::Null) => Literal::Null,
-        Expr::Literal(LiteralValue::Bytes(_)) => Literal::Bytes,
-        _ => return None,
-    })
-}
-
-fn shape(e: &Expr, comparisons: &[Comparison]) -> Shape {
-    const NEVER: [&str; 7] = [
-        operators::ADD,
-        operators::SUBSTRACT,
-        operators::MULTIPLY,
-        operators::DIVIDE,
-        operators::MODULO,
-        operators::NEGATE,
-        "size",
-    ];
-    match e {
-        Expr::Literal(LiteralValue::Boolean(_)) => Shape::Other,
-        Expr::Literal(_) | Expr::List(_) | Expr::Map(_) => Shape::NeverBoolean,
-        Expr::Call(call) if NEVER.contains(&call.func_name.as_str()) => Shape::NeverBoolean,
-        Expr::Call(call)
-            if [operators::EQUALS, operators::NOT_EQUALS].contains(&call.func_name.as_str()) =>
-        {
-            match comparisons {
-                [one] if one.literal == Literal::Text => Shape::TextComparison,
-                _ => Shape::Other,
-            }
-        }
-        _ => Shape::Other,
-    }
 }
 
 /// JSON to CEL; whole numbers are signed, as CEL literals are.

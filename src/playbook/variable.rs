@@ -1,14 +1,13 @@
-//! Variables: what a playbook declares, what a run was given, and how `${name}` is filled in.
-//!
-//! A value is never parsed again: what a variable holds cannot become a key, a second argument or another `${}`. Secrets are
-//! kept apart, as references; they never enter a text, an argv word, a plan or the ledger.
+//! Variables as a playbook declares them: types, patterns, lists of values. What a run holds is [`Vars`], how `${name}` is filled in
+//! stands in [`super::fill`]; both are named here too, for who works with variables.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::duration;
+pub use super::fill::{FillError, Piece, exact, fill, fill_arguments, fill_text, pieces};
+pub use super::vars::{MAX_OUTPUT, Vars};
 
 /// The types a variable may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,7 +224,7 @@ pub struct VarError {
 }
 
 impl VarError {
-    fn new(code: &'static str, name: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, name: &str, message: impl Into<String>) -> Self {
         VarError {
             code,
             name: name.to_owned(),
@@ -324,269 +323,11 @@ pub fn is_name(name: &str) -> bool {
         && !CEL.contains(&name)
 }
 
-/// The values of a run, secrets apart.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Vars {
-    values: BTreeMap<String, Value>,
-    secrets: BTreeMap<String, String>,
-}
-
-/// An output may have at most this many bytes.
-pub const MAX_OUTPUT: usize = 64 * 1024;
-
-impl Vars {
-    /// The values at the start of a run: what was given by `--var`, else the declared values. All are checked at once.
-    ///
-    /// # Errors
-    /// Every variable that is wrong: unknown (FB0204), constant or not external (FB0205), of another type (FB0202), or
-    /// external and missing (FB0201).
-    pub fn start(
-        declared: &BTreeMap<String, Declaration>,
-        given: &BTreeMap<String, String>,
-    ) -> Result<Vars, Vec<VarError>> {
-        let mut vars = Vars::default();
-        let mut errors: Vec<VarError> = given
-            .keys()
-            .filter(|name| !declared.contains_key(*name))
-            .map(|name| VarError::new("FB0204", name, "the playbook declares no such variable"))
-            .collect();
-        for (name, declaration) in declared {
-            if let Err(e) = vars.begin(name, declaration, given.get(name)) {
-                errors.push(e);
-            }
-        }
-        if errors.is_empty() {
-            Ok(vars)
-        } else {
-            Err(errors)
-        }
-    }
-    fn begin(
-        &mut self,
-        name: &str,
-        declaration: &Declaration,
-        given: Option<&String>,
-    ) -> Result<(), VarError> {
-        if declaration.kind == Type::Secret {
-            let missing = || VarError::new("FB0201", name, "a secret needs `from`");
-            if given.is_some() {
-                return Err(VarError::new(
-                    "FB0202",
-                    name,
-                    "a secret is never given on a command line; it comes from its `from`",
-                ));
-            }
-            let from = declaration.from.clone().ok_or_else(missing)?;
-            self.secrets.insert(name.to_owned(), from);
-            return Ok(());
-        }
-        let value = match given {
-            Some(_) if !declaration.external || declaration.constant => {
-                return Err(VarError::new(
-                    "FB0205",
-                    name,
-                    "it is not given from outside (`external: true`)",
-                ));
-            }
-            Some(text) => Some(declaration.kind.from_text(text).ok_or_else(|| {
-                VarError::new(
-                    "FB0202",
-                    name,
-                    format!("what was given is no {}", declaration.kind.word()),
-                )
-            })?),
-            None => declaration.value.clone(),
-        };
-        match value {
-            Some(value) => {
-                self.values
-                    .insert(name.to_owned(), declaration.check(name, &value)?);
-                Ok(())
-            }
-            None if declaration.external => Err(VarError::new(
-                "FB0201",
-                name,
-                format!("no value was given; add --var {name}=…"),
-            )),
-            None => Ok(()),
-        }
-    }
-    /// Sets an output (checked against its declaration, at most 64 KiB, never a constant or a secret).
-    pub fn set(
-        &mut self,
-        declared: &BTreeMap<String, Declaration>,
-        name: &str,
-        value: &Value,
-    ) -> Result<(), VarError> {
-        let declaration = declared.get(name).ok_or_else(|| {
-            VarError::new("FB0204", name, "the playbook declares no such variable")
-        })?;
-        if declaration.constant {
-            return Err(VarError::new(
-                "FB0205",
-                name,
-                "a constant is never assigned",
-            ));
-        }
-        if value.to_string().len() > MAX_OUTPUT {
-            return Err(VarError::new(
-                "FB0202",
-                name,
-                "an output has at most 64 KiB",
-            ));
-        }
-        let kept = declaration.check(name, value)?;
-        self.values.insert(name.to_owned(), kept);
-        Ok(())
-    }
-    /// The values by name, without secrets: what conditions see and plans record.
-    pub fn values(&self) -> &BTreeMap<String, Value> {
-        &self.values
-    }
-    /// No values, and these secrets by name, each with where it comes from.
-    pub fn of_secrets(secrets: impl IntoIterator<Item = (String, String)>) -> Self {
-        Vars {
-            secrets: secrets.into_iter().collect(),
-            ..Vars::default()
-        }
-    }
-    /// Where each secret comes from.
-    pub fn secrets(&self) -> &BTreeMap<String, String> {
-        &self.secrets
-    }
-    /// Restores values that were checked before (from a plan or the ledger), over what is there.
-    pub fn restore(&mut self, values: impl IntoIterator<Item = (String, Value)>) {
-        self.values.extend(values);
-    }
-}
-
-/// Why `${name}` could not be filled in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FillError {
-    /// Declared perhaps, but without a value now (FB0605 in a run).
-    #[error("variable `{0}` has no value yet")]
-    Unset(String),
-    /// FB0322.
-    #[error("variable `{0}` is a secret and never becomes text")]
-    Secret(String),
-    /// `${` without a name and `}`.
-    #[error("`{0}` is no `${{name}}`")]
-    Malformed(String),
-}
-
-/// One piece of a text with variables.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// As it stands.
-    Text(&'a str),
-    /// `${name}`.
-    Name(&'a str),
-}
-
-/// Takes a text apart. `$$` is no escape and `$` alone is a dollar sign; only `${` begins a variable.
-pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, FillError> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        if start > 0 {
-            found.push(Piece::Text(&rest[..start]));
-        }
-        let inner = &rest[start + 2..];
-        let malformed = || FillError::Malformed(rest[start..].chars().take(40).collect());
-        let end = inner.find('}').ok_or_else(malformed)?;
-        let name = &inner[..end];
-        if !is_name(name) {
-            return Err(malformed());
-        }
-        found.push(Piece::Name(name));
-        rest = &inner[end + 1..];
-    }
-    if !rest.is_empty() {
-        found.push(Piece::Text(rest));
-    }
-    Ok(found)
-}
-
-/// The name, if the text is exactly `${name}`.
-pub fn exact(text: &str) -> Option<&str> {
-    match pieces(text).ok()?.as_slice() {
-        [Piece::Name(name)] => Some(name),
-        _ => None,
-    }
-}
-
-/// Fills `${name}` into a text.
-pub fn fill_text(text: &str, vars: &Vars) -> Result<String, FillError> {
-    let mut filled = String::new();
-    for piece in pieces(text)? {
-        match piece {
-            Piece::Text(t) => filled.push_str(t),
-            Piece::Name(name) => match value_of(name, vars)? {
-                Value::String(t) => filled.push_str(t),
-                other => filled.push_str(&other.to_string()),
-            },
-        }
-    }
-    Ok(filled)
-}
-
-fn value_of<'v>(name: &str, vars: &'v Vars) -> Result<&'v Value, FillError> {
-    if vars.secrets.contains_key(name) {
-        return Err(FillError::Secret(name.to_owned()));
-    }
-    vars.values
-        .get(name)
-        .ok_or_else(|| FillError::Unset(name.to_owned()))
-}
-
-/// Fills `${name}` into every text of a value. A text that is exactly `"${x}"` takes x's value and type; keys stay as they are.
-pub fn fill(value: &Value, vars: &Vars) -> Result<Value, FillError> {
-    Ok(match value {
-        Value::String(text) => match exact(text) {
-            Some(name) => value_of(name, vars)?.clone(),
-            None => Value::String(fill_text(text, vars)?),
-        },
-        Value::Array(items) => Value::Array(
-            items
-                .iter()
-                .map(|v| fill(v, vars))
-                .collect::<Result<_, _>>()?,
-        ),
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .map(|(k, v)| Ok((k.clone(), fill(v, vars)?)))
-                .collect::<Result<_, FillError>>()?,
-        ),
-        plain => plain.clone(),
-    })
-}
-
-/// Fills the arguments of a call. As [`fill`], and two rules for whole arguments: one that is exactly `"${x}"` is left out
-/// where x is the empty text (so that `pod` *or* `selector` may be given), and becomes `{"secret": "<from>"}` where x is a secret.
-pub fn fill_arguments(with: &Value, vars: &Vars) -> Result<Value, FillError> {
-    let Some(arguments) = with.as_object() else {
-        return fill(with, vars);
-    };
-    let mut filled = Map::new();
-    for (key, value) in arguments {
-        let name = value.as_str().and_then(exact);
-        if let Some(from) = name.and_then(|n| vars.secrets.get(n)) {
-            filled.insert(key.clone(), json!({ "secret": from }));
-            continue;
-        }
-        let value = fill(value, vars)?;
-        if name.is_none() || value != json!("") {
-            filled.insert(key.clone(), value);
-        }
-    }
-    Ok(Value::Object(filled))
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn declared(kind: &str) -> Declaration {
+    pub(in crate::playbook) fn declared(kind: &str) -> Declaration {
         Declaration {
             kind: Type::parse(kind).expect("a type"),
             description: String::new(),
@@ -596,19 +337,6 @@ mod tests {
             pattern: None,
             allowed: Vec::new(),
             from: None,
-        }
-    }
-
-    fn vars() -> Vars {
-        Vars {
-            values: BTreeMap::from([
-                ("ns".into(), json!("shop")),
-                ("n".into(), json!(3)),
-                ("pods".into(), json!(["a", "b"])),
-                ("none".into(), json!("")),
-                ("sneaky".into(), json!("${ns} \" } - x: y")),
-            ]),
-            secrets: BTreeMap::from([("token".into(), "file:/run/token".into())]),
         }
     }
 
@@ -665,109 +393,5 @@ mod tests {
         d.pattern = None;
         d.allowed = vec![json!("yes"), json!("no")];
         assert!(d.check("v", &json!("no")).is_ok() && d.check("v", &json!("maybe")).is_err());
-    }
-
-    #[test]
-    fn a_run_starts_only_with_variables_that_fit() {
-        let mut constant = declared("string");
-        (constant.external, constant.constant, constant.value) = (false, true, Some(json!("c")));
-        let mut secret = declared("secret");
-        secret.from = Some("fd:3".into());
-        let all = BTreeMap::from([
-            ("a".to_owned(), declared("string")),
-            ("b".to_owned(), declared("integer")),
-            ("c".to_owned(), constant),
-            ("s".to_owned(), secret),
-        ]);
-        let given = |pairs: &[(&str, &str)]| {
-            pairs
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let mut good = Vars::start(&all, &given(&[("a", "x"), ("b", "4")])).expect("starts");
-        assert_eq!(good.values()["b"], 4);
-        assert!(
-            !good.values().contains_key("s"),
-            "no secret among the values"
-        );
-        assert_eq!(
-            good.set(&all, "c", &json!("d")).expect_err("constant").code,
-            "FB0205"
-        );
-        assert_eq!(
-            good.set(&all, "zzz", &json!("d"))
-                .expect_err("unknown")
-                .code,
-            "FB0204"
-        );
-        assert_eq!(
-            good.set(&all, "s", &json!("d")).expect_err("secret").code,
-            "FB0202"
-        );
-        let long = json!("x".repeat(MAX_OUTPUT));
-        assert_eq!(good.set(&all, "a", &long).expect_err("long").code, "FB0202");
-        let codes = |pairs: &[(&str, &str)]| {
-            let mut codes: Vec<_> = Vars::start(&all, &given(pairs))
-                .expect_err("refused")
-                .iter()
-                .map(|e| e.code)
-                .collect();
-            codes.sort_unstable();
-            codes
-        };
-        assert_eq!(codes(&[("a", "x")]), ["FB0201"]);
-        assert_eq!(
-            codes(&[("a", "x"), ("b", "four"), ("c", "d"), ("q", "1")]),
-            ["FB0202", "FB0204", "FB0205"]
-        );
-        assert_eq!(
-            codes(&[("a", "x"), ("b", "4"), ("s", "hunter2")]),
-            ["FB0202"]
-        );
-    }
-
-    #[test]
-    fn filling_keeps_types_and_never_parses_a_value_again() {
-        let with = json!({"namespace": "${ns}", "n": "${n}", "who": "${ns}/${n}", "l": ["${pods}"], "s": "${sneaky}"});
-        assert_eq!(
-            fill(&with, &vars()).expect("fills"),
-            json!({"namespace": "shop", "n": 3, "who": "shop/3", "l": [["a", "b"]], "s": "${ns} \" } - x: y"})
-        );
-        assert_eq!(fill_text("costs $5", &vars()).expect("fills"), "costs $5");
-    }
-
-    #[test]
-    fn an_argument_that_is_an_empty_variable_is_left_out() {
-        let with = json!({"pod": "${none}", "text": "", "in": "x${none}", "list": ["${none}"]});
-        assert_eq!(
-            fill_arguments(&with, &vars()).expect("fills"),
-            json!({"text": "", "in": "x", "list": [""]})
-        );
-    }
-
-    #[test]
-    fn a_secret_stays_a_reference_and_never_becomes_text() {
-        let filled = fill_arguments(&json!({"token": "${token}"}), &vars()).expect("fills");
-        assert_eq!(filled, json!({"token": {"secret": "file:/run/token"}}));
-        for text in ["${token}", "Bearer ${token}"] {
-            assert_eq!(
-                fill_text(text, &vars()),
-                Err(FillError::Secret("token".into()))
-            );
-        }
-        assert!(fill_arguments(&json!({"h": "Bearer ${token}"}), &vars()).is_err());
-        assert!(fill_arguments(&json!({"h": {"deep": "${token}"}}), &vars()).is_err());
-    }
-
-    #[test]
-    fn a_variable_without_value_or_a_broken_one_is_an_error() {
-        assert_eq!(
-            fill_text("${gone}", &vars()),
-            Err(FillError::Unset("gone".into()))
-        );
-        for bad in ["${", "${}", "${Ns}", "${ns", "x ${a b} y", "${true}"] {
-            assert!(matches!(pieces(bad), Err(FillError::Malformed(_))), "{bad}");
-        }
     }
 }

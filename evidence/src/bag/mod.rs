@@ -6,7 +6,7 @@
 //! [`seal`](BagWriter::seal). After a crash [`BagWriter::recover`] gives the writer back, or tells that the bag is sealed.
 //!
 //! *Guarantees*: what a signed head covers is durable before it is signed; no byte that reached the disk is dropped.
-//! *Memory*: one block of at most 2 MiB, and the list of segments.
+//! *Memory*: one block of at most 2 MiB (5 MiB with the feature `parallel`), its record ends, the list of segments.
 
 mod folder;
 mod journal;

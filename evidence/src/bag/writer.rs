@@ -18,8 +18,12 @@ use crate::source::BagSink;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many bytes are gathered before they are cut; with the rest of a record the block stays below 2 MiB.
-const GATHER: usize = 1_048_576;
+/// How many bytes are gathered before they are cut; with the rest of a record the block is at most 1 MiB larger.
+const GATHER: usize = if cfg!(feature = "parallel") {
+    4_194_304
+} else {
+    1_048_576
+};
 /// After so many bytes a commit is due.
 const COMMIT_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -86,6 +90,8 @@ pub struct BagWriter<S: BagSink> {
     pub(super) committed_bytes: u64,
     pub(super) taken_bytes: u64,
     pub(super) block: Vec<u8>,
+    /// Ends of the records of a block; kept to be filled again.
+    ends: Vec<u32>,
     pub(super) closed: bool,
 }
 
@@ -125,6 +131,7 @@ impl<S: BagSink> BagWriter<S> {
             committed_bytes: 0,
             taken_bytes: 0,
             block: Vec::with_capacity(GATHER + RECORD_MAX),
+            ends: Vec::new(),
             closed: false,
         }
     }
@@ -251,36 +258,37 @@ impl<S: BagSink> BagWriter<S> {
         let Some(segment) = &self.open else {
             return Ok(0);
         };
-        let (mut filled, mut run) = (segment.bytes, 0);
-        // Where a segment is full: the offset in the block, and the index of the first leaf after it.
-        let mut cuts: Vec<(usize, u64)> = Vec::new();
-        let (tree, mode) = (&mut self.tree, segment.mode);
-        let rest = split(mode, block, more, |start, end| {
-            if filled + (end - run) as u64 > SEGMENT_MAX {
-                cuts.push((start, tree.size()));
-                (filled, run) = (0, start);
+        let (mut filled, mode) = (segment.bytes, segment.mode);
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.clear();
+        let rest = split(mode, block, more, |_, end| ends.push(end as u32));
+        // Where the run for this segment begins in the block, and in the list of records.
+        let (mut from, mut first, mut start) = (0, 0, 0);
+        for (i, end) in ends.iter().enumerate() {
+            if filled + (*end as usize - from) as u64 > SEGMENT_MAX {
+                self.store(&block[..start], from, &ends[first..i])?;
+                self.next_segment()?;
+                (filled, from, first) = (0, start, i);
             }
-            tree.push(&block[start..end]);
-        });
-        let mut from = 0;
-        for (cut, next_leaf) in cuts {
-            self.store(&block[from..cut])?;
-            from = cut;
-            self.next_segment(next_leaf)?;
+            start = *end as usize;
         }
-        self.store(&block[from..rest])?;
+        self.store(&block[..rest], from, &ends[first..])?;
+        self.ends = ends;
         Ok(rest)
     }
 
-    /// Hashes and appends complete records to the open segment.
-    fn store(&mut self, bytes: &[u8]) -> Result<(), BagError> {
+    /// Hashes and appends complete records, which begin at `from`, to the tree and the open segment.
+    fn store(&mut self, block: &[u8], from: usize, ends: &[u32]) -> Result<(), BagError> {
         let Some(segment) = &mut self.open else {
             return Ok(());
         };
+        let bytes = &block[from..];
         if bytes.is_empty() {
             return Ok(());
         }
-        segment.hasher.update(bytes);
+        let flat = &mut segment.hasher;
+        self.tree
+            .push_records(block, from, ends, || flat.update(bytes));
         segment.bytes += bytes.len() as u64;
         let new = &bytes[std::mem::take(&mut segment.early)..];
         if new.is_empty() {
@@ -291,10 +299,11 @@ impl<S: BagSink> BagWriter<S> {
     }
 
     /// Closes a full segment and begins its successor.
-    fn next_segment(&mut self, next_leaf: u64) -> Result<(), BagError> {
+    fn next_segment(&mut self) -> Result<(), BagError> {
         let Some(full) = &self.open else {
             return Ok(());
         };
+        let next_leaf = self.tree.size();
         let (mode, successor) = (full.mode, successor(&full.path));
         self.close_segment(next_leaf)?;
         self.create_segment(&successor, mode, next_leaf)

@@ -5,14 +5,18 @@ use super::report::{Book, Severity};
 use crate::encoding::{Hash, base64, hex};
 use crate::manifest::{self, MANIFEST, ManifestLine};
 use crate::map::{MAP, Map, MapLine};
-use crate::record::{Mode, More, SEGMENT_MAX, split};
+use crate::record::{Mode, More, RECORD_MAX, SEGMENT_MAX, split};
 use crate::salt::SaltedTree;
 use crate::source::{BagSource, Kind, Listed};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-const STEP: usize = 1_048_576;
+const STEP: usize = if cfg!(feature = "parallel") {
+    4_194_304
+} else {
+    1_048_576
+};
 /// Manifests and maps of bags with millions of files stay below this.
 pub(super) const LIST_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -182,29 +186,43 @@ impl Growing {
         mode: Mode,
     ) -> io::Result<(Hash, u64)> {
         let mut flat = Sha256::new();
-        let (mut block, mut offset) = (Vec::with_capacity(2 * STEP), 0);
+        let (mut block, mut filled) = (vec![0; STEP + RECORD_MAX], 0);
+        let (mut offset, mut ends) = (0, Vec::new());
         loop {
-            let have = block.len();
-            block.resize(have + STEP, 0);
-            let read = source.read_at(path, offset, &mut block[have..])?;
-            block.truncate(have + read);
-            flat.update(&block[have..]);
+            let read = source.read_at(path, offset, &mut block[filled..filled + STEP])?;
+            let (old, now) = (filled, filled + read);
             offset += read as u64;
             let more = if read == 0 {
                 More::Ended
             } else {
                 More::Follows
             };
-            let rest = split(mode, &block, more, |start, end| {
-                let size = self.tree.push(&block[start..end]);
-                if self.wanted == Some(size) {
-                    self.root = Some(self.tree.root());
-                }
-            });
-            block.drain(..rest);
+            ends.clear();
+            let rest = split(mode, &block[..now], more, |_, end| ends.push(end as u32));
+            self.push(&block, &ends, || flat.update(&block[old..now]));
+            block.copy_within(rest..now, 0);
+            filled = now - rest;
             if read == 0 {
                 return Ok((flat.finalize().into(), offset));
             }
+        }
+    }
+
+    /// Appends the records of a block, stopping in between where the reader asked for a root.
+    fn push(&mut self, block: &[u8], ends: &[u32], alongside: impl FnOnce()) {
+        let size = self.tree.size();
+        let wanted = self
+            .wanted
+            .and_then(|wanted| usize::try_from(wanted.checked_sub(size)?).ok());
+        match wanted.filter(|count| (1..=ends.len()).contains(count)) {
+            Some(count) => {
+                let (before, after) = ends.split_at(count);
+                self.tree.push_records(block, 0, before, alongside);
+                self.root = Some(self.tree.root());
+                self.tree
+                    .push_records(block, before[count - 1] as usize, after, || ());
+            }
+            None => self.tree.push_records(block, 0, ends, alongside),
         }
     }
 }
