@@ -21,3 +21,6 @@ pub use host_files::HOST_FILES;
 pub use operator::DrillOperator;
 pub use score::{Check, Report, Score};
 pub use stage::{DrillError, Request, Stage};
+
+#[cfg(test)]
+mod tests;
