@@ -16,7 +16,7 @@ use crate::plan::policy::PolicyName;
 use crate::plan::{Policy, stale, values};
 use crate::playbook::model::Playbook;
 use crate::playbook::variable::Vars;
-use crate::port::{Exhibits, Ledger, LockGuard, Operator, Ports, RunFiles};
+use crate::port::{Documents, Exhibits, Ledger, LockGuard, Operator, Ports, RunFiles};
 
 use super::definition::PinnedDefinition;
 use super::driver::Driver;
@@ -40,6 +40,8 @@ pub struct Engine {
     pub exhibits: Arc<dyn Exhibits>,
     /// Pinned files and the runner's lock.
     pub files: Arc<dyn RunFiles>,
+    /// The incident's documents.
+    pub documents: Option<Arc<dyn Documents>>,
     /// The outside.
     pub ports: Ports,
     /// Every action.
@@ -388,6 +390,7 @@ impl Engine {
             key: idempotency_key(run, step, attempt),
             ledger: Arc::clone(&self.ledger),
             custody: Some(Arc::clone(&self.exhibits)),
+            documents: self.documents.clone(),
             ports: self.ports.clone(),
             deadline,
             cancel: self.cancel.clone(),
