@@ -72,4 +72,10 @@ impl Documents for Custody {
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.store()?.replace(&format!("report/{name}"), bytes)
     }
+    fn text(&self, sha256: &str) -> io::Result<Option<String>> {
+        let bytes = self.store()?.load(&format!("notes/{sha256}.md"))?;
+        bytes
+            .map(|b| String::from_utf8(b).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)))
+            .transpose()
+    }
 }

@@ -16,7 +16,7 @@ use crate::plan::policy::PolicyName;
 use crate::plan::{Policy, stale, values};
 use crate::playbook::model::Playbook;
 use crate::playbook::variable::Vars;
-use crate::port::{Exhibits, Ledger, LockGuard, Operator, Ports, RunFiles};
+use crate::port::{Documents, Exhibits, Ledger, LockGuard, Operator, Ports, RunFiles};
 
 use super::definition::PinnedDefinition;
 use super::driver::Driver;
@@ -38,6 +38,8 @@ pub struct Engine {
     pub ledger: Arc<dyn Ledger>,
     /// Takes exhibits in.
     pub exhibits: Arc<dyn Exhibits>,
+    /// Writes the documents.
+    pub documents: Arc<dyn Documents>,
     /// Pinned files and the runner's lock.
     pub files: Arc<dyn RunFiles>,
     /// The outside.
@@ -388,6 +390,7 @@ impl Engine {
             key: idempotency_key(run, step, attempt),
             ledger: Arc::clone(&self.ledger),
             custody: Some(Arc::clone(&self.exhibits)),
+            documents: Some(Arc::clone(&self.documents)),
             ports: self.ports.clone(),
             deadline,
             cancel: self.cancel.clone(),
