@@ -32,7 +32,7 @@ static SPEC: ActionSpec = ActionSpec {
     effect: Effect::Read,
     phase: Phase::Review,
     uses: &[Use::Call],
-    args_schema: args_schema,
+    args_schema,
     check_args: check_as::<Args>,
     undo: UndoSpec::None(UNDO),
     result: &[("document_sha256", Sample::Text), ("files", Sample::Texts)],

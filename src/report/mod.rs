@@ -27,6 +27,7 @@ mod path;
 mod proof;
 mod response;
 pub mod sections;
+mod story;
 mod svg;
 mod timeline;
 mod times;

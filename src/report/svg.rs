@@ -134,7 +134,7 @@ fn short(text: &str) -> String {
 /// Names are set on several levels, so that neighbours do not cover each other.
 fn milestones(marks: &[(DateTime<Utc>, String)], scale: &Scale, bottom: i64) -> String {
     let mut sorted: Vec<&(DateTime<Utc>, String)> = marks.iter().collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted.sort_by_key(|m| m.0);
     // Milestones at one place share a line and a label.
     let mut groups: Vec<(i64, String)> = Vec::new();
     for (at, name) in sorted {
