@@ -2,6 +2,8 @@
 
 #[path = "playbooks/registry.rs"]
 mod registry;
+#[path = "playbooks/validator.rs"]
+mod validator;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -483,6 +485,63 @@ fn the_schema_knows_kinds_and_arguments() {
         firebreak::playbook::schema::drift(&text.replacen("playbook", "cookbook", 1), &registry())
             .is_some()
     );
+}
+
+#[test]
+fn reader_and_schema_judge_the_same_files_alike() {
+    let registry = registry();
+    let schema = schema(&registry);
+    let accepted = |text: &str| {
+        let value: Value = serde_saphyr::from_str(text).expect("YAML");
+        validator::valid(&schema, &schema, &value)
+    };
+    for e in ALL {
+        assert!(accepted(e.text), "{}", e.name);
+    }
+    // What a schema can say it must say; what only a reader can (order, names, meaning) it must let pass.
+    let shape = [
+        "FB0101",
+        "FB0101-empty",
+        "FB0101-later",
+        "FB0101-statement",
+        "FB0101-type",
+        "FB0101-with",
+        "FB0102",
+        "FB0103",
+        "FB0104",
+        "FB0105",
+        "FB0106",
+        "FB0107",
+        "FB0110",
+        "FB0110-parallel",
+        "FB0111",
+        "FB0111-two",
+        "FB0115",
+        "FB0115-place",
+        "FB0116",
+        "FB0116-undo",
+        "FB0116-unknown",
+        "FB0117",
+        "FB0117-effect",
+        "FB0306",
+    ];
+    for name in shape {
+        let text =
+            fs::read_to_string(here(&format!("tests/playbooks/lint/{name}.yaml"))).expect(name);
+        assert!(!accepted(&text), "the schema accepts {name}");
+    }
+    for entry in fs::read_dir(here("tests/playbooks/lint")).expect("fixtures") {
+        let path = entry.expect("entry").path();
+        let name = path.file_stem().and_then(|s| s.to_str()).expect("name");
+        let meaning = name.starts_with("FB02")
+            || (name.starts_with("FB03") && !shape.contains(&name) && name != "FB0307");
+        if meaning {
+            assert!(
+                accepted(&fs::read_to_string(&path).expect("reads")),
+                "the schema refuses {name}"
+            );
+        }
+    }
 }
 
 /// Small, seeded, good enough to mangle files.

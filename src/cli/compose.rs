@@ -43,7 +43,7 @@ pub fn engine(session: &Session, custody: &Arc<Custody>, cluster: Option<Cluster
         ledger: custody.ledger(),
         exhibits: custody.clone(),
         files: custody.clone(),
-        documents: custody.clone(),
+        documents: Some(custody.clone()),
         ports: Ports { cluster, notifier: Arc::new(messages(session)?), clock: session.clock.clone(), random: session.random.clone() },
         actions: actions(),
         operator,

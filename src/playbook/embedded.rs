@@ -30,6 +30,11 @@ pub const ALL: &[Embedded] = &[
         answers: None,
     },
     Embedded {
+        name: "release-pod",
+        text: include_str!("../../playbooks/release-pod.yaml"),
+        answers: None,
+    },
+    Embedded {
         name: "security-breach",
         text: include_str!("../../playbooks/security-breach.yaml"),
         answers: Some(include_str!("../../playbooks/answers/security-breach.yaml")),

@@ -18,6 +18,7 @@ use super::model::{DrillMode, OnFailure, OnTimeout, Resume, RetryOn, RoleKind, W
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "firebreak playbook/v1")]
+#[schemars(rename = "Playbook")]
 pub(super) struct RawPlaybook {
     /// The format's version: `playbook/v1`.
     #[schemars(required, extend("const" = "playbook/v1"))]
@@ -103,6 +104,7 @@ impl Tlp {
 /// What a playbook promises.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Objectives")]
 pub(super) struct RawObjectives {
     /// Tier 1 to 3.
     #[schemars(range(min = 1, max = 3))]
@@ -120,6 +122,7 @@ pub(super) struct RawObjectives {
 /// Estimated recovery time.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Recovery")]
 pub(super) struct RawRecovery {
     /// What is expected.
     pub(super) expected: Time,
@@ -130,6 +133,7 @@ pub(super) struct RawRecovery {
 /// Recovery point objectives by class of data.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Rpo")]
 pub(super) struct RawRpo {
     /// Databases; 15m.
     pub(super) database: Option<Time>,
@@ -142,6 +146,7 @@ pub(super) struct RawRpo {
 /// A role.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Role")]
 pub(super) struct RawRole {
     /// One person or several.
     pub(super) kind: RoleKind,
@@ -154,6 +159,7 @@ pub(super) struct RawRole {
 /// A variable.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Variable")]
 pub(super) struct RawVariable {
     /// string, integer, float, bool, duration, instant, uri, uuid, ipv4-addr, ipv6-addr, mac-addr, hexstring, md5-hash,
     /// sha256-hash, secret, or `list<…>` of one of them.
@@ -181,6 +187,7 @@ pub(super) struct RawVariable {
 /// Defaults for the steps.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Defaults")]
 pub(super) struct RawDefaults {
     /// Timeout.
     pub(super) timeout: Option<Time>,
@@ -193,6 +200,7 @@ pub(super) struct RawDefaults {
 /// How a step is tried again by itself.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Retry")]
 pub(super) struct RawRetry {
     /// Tries after the first.
     #[schemars(range(min = 0, max = 10))]
@@ -206,6 +214,7 @@ pub(super) struct RawRetry {
 /// One step: exactly one kind, and the keys that any step may carry.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Step")]
 pub(super) struct RawStep {
     /// Kind: a built-in action; its arguments stand in `with`.
     pub(super) call: Option<String>,
@@ -306,6 +315,7 @@ pub(super) struct RawStep {
 /// An action with its arguments.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Call")]
 pub(super) struct RawCall {
     /// The action, `room.action`.
     pub(super) call: String,
@@ -316,6 +326,7 @@ pub(super) struct RawCall {
 /// Who must agree.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Approval")]
 pub(super) struct RawApproval {
     /// Roles that may decide.
     #[schemars(length(min = 1))]
@@ -337,6 +348,7 @@ pub(super) struct RawApproval {
 /// A message.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Notify")]
 pub(super) struct RawNotify {
     /// Roles.
     #[schemars(length(min = 1))]
@@ -352,6 +364,7 @@ pub(super) struct RawNotify {
 /// What becomes an exhibit.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Evidence")]
 pub(super) struct RawEvidence {
     /// What it is.
     pub(super) kind: Category,
@@ -366,6 +379,7 @@ pub(super) struct RawEvidence {
 /// Where an output comes from.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Output")]
 pub(super) struct RawOutput {
     /// stdout, stderr, exit, answer, `json:/pointer` or `result:/pointer`.
     #[schemars(regex(pattern = r"^(stdout|stderr|exit|answer|json:(/.*)?|result:(/.*)?)$"))]
@@ -375,6 +389,7 @@ pub(super) struct RawOutput {
 /// A milestone: its name, or name and tier.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
+#[schemars(rename = "StepMilestone")]
 pub(super) enum RawMilestone {
     /// The name.
     Name(Milestone),
@@ -428,7 +443,7 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-const TIME: &str = r"^(?=.)([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+const TIME: &str = r"^([0-9]+(d|h|m|s|ms))+$";
 
 impl JsonSchema for Time {
     fn schema_name() -> std::borrow::Cow<'static, str> {

@@ -27,12 +27,12 @@ pub fn schema(registry: &Registry) -> Value {
         .map(|spec| (definition(spec), arguments(spec)))
         .collect();
     let defs = &mut root["$defs"];
-    step(&mut defs["RawStep"], registry);
-    called(&mut defs["RawCall"], registry);
+    step(&mut defs["Step"], registry);
+    called(&mut defs["Call"], registry);
     if let Some(defs) = defs.as_object_mut() {
         defs.extend(arguments);
     }
-    renamed(root)
+    root
 }
 
 /// The committed form: two spaces, a line end at the end.
@@ -115,6 +115,8 @@ fn step(step: &mut Value, registry: &Registry) {
         }
     }
     step["allOf"] = Value::Array(rules);
+    // These two are only ever a person's statement.
+    step["properties"]["milestone"]["not"] = json!({ "enum": ["occurred", "aware"] });
 }
 
 fn called(call: &mut Value, registry: &Registry) {
@@ -214,25 +216,5 @@ fn inline(schema: &mut Value, defs: &Map<String, Value>, depth: u32) {
         }
         Value::Array(items) => items.iter_mut().for_each(|v| inline(v, defs, depth + 1)),
         _ => {}
-    }
-}
-
-/// Our type names as readers of the schema would call them.
-fn renamed(root: Value) -> Value {
-    match root {
-        Value::Object(map) => Value::Object(
-            map.into_iter()
-                .map(|(key, value)| {
-                    let key = match key.strip_prefix("Raw") {
-                        Some(rest) if value.is_object() => rest.to_owned(),
-                        _ => key,
-                    };
-                    (key, renamed(value))
-                })
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.into_iter().map(renamed).collect()),
-        Value::String(text) => Value::String(text.replacen("#/$defs/Raw", "#/$defs/", 1)),
-        plain => plain,
     }
 }

@@ -38,10 +38,10 @@ pub struct Engine {
     pub ledger: Arc<dyn Ledger>,
     /// Takes exhibits in.
     pub exhibits: Arc<dyn Exhibits>,
-    /// Writes the documents.
-    pub documents: Arc<dyn Documents>,
     /// Pinned files and the runner's lock.
     pub files: Arc<dyn RunFiles>,
+    /// The incident's documents.
+    pub documents: Option<Arc<dyn Documents>>,
     /// The outside.
     pub ports: Ports,
     /// Every action.
@@ -390,7 +390,7 @@ impl Engine {
             key: idempotency_key(run, step, attempt),
             ledger: Arc::clone(&self.ledger),
             custody: Some(Arc::clone(&self.exhibits)),
-            documents: Some(Arc::clone(&self.documents)),
+            documents: self.documents.clone(),
             ports: self.ports.clone(),
             deadline,
             cancel: self.cancel.clone(),

@@ -118,7 +118,7 @@ async fn pod(session: &Session, args: &PodArgs) -> CliResult {
     }
     let playbook = embedded::find("contain-pod").ok_or_else(|| CliError::new(Exit::Internal, "FB1100", "the playbook contain-pod is not built in"))?;
     let planner = engine(session, &custody, Some(answered.connected.cluster.clone()), Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
-    let plan = planner.plan("contain-pod.yaml", playbook.as_bytes(), &vars).await?;
+    let plan = planner.plan("contain-pod.yaml", playbook.text.as_bytes(), &vars).await?;
     let shown = preview(&answered, &aim, &plan, &custody);
     session.out.tell(clean(&shown));
     if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
@@ -133,7 +133,7 @@ async fn pod(session: &Session, args: &PodArgs) -> CliResult {
     let given = Given::Confirmed { shown_sha256: shown_sha256.clone(), reason: args.reason.clone() };
     let runner = engine(session, &custody, Some(answered.connected.cluster), Arc::new(Terminal::new(session.out, given)), None)?;
     let confirmation = Confirmation::Given(Confirmed { shown_sha256, reason: args.reason.clone() });
-    let end = runner.start(&plan.bytes, playbook.as_bytes(), confirmation).await?;
+    let end = runner.start(&plan.bytes, playbook.text.as_bytes(), confirmation).await?;
     finish(session, &custody, &end)
 }
 
@@ -314,13 +314,13 @@ async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
     let playbook = embedded::find("release-pod").ok_or_else(|| CliError::new(Exit::Internal, "FB1100", "the playbook release-pod is not built in"))?;
     let vars = BTreeMap::from([("ns".to_owned(), namespace.clone()), ("pod".to_owned(), name.clone()), ("keep".to_owned(), args.keep.to_string())]);
     let planner = engine(session, &custody, Some(answered.connected.cluster.clone()), Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
-    let plan = planner.plan("release-pod.yaml", playbook.as_bytes(), &vars).await?;
+    let plan = planner.plan("release-pod.yaml", playbook.text.as_bytes(), &vars).await?;
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);
     session.out.tell(clean(&shown));
     session.ask_to_type(custody.id().as_str(), &format!("release {namespace}/{name}"), args.confirm.as_deref(), "--confirm")?;
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
     let given = Given::Confirmed { shown_sha256: shown_sha256.clone(), reason: None };
     let runner = engine(session, &custody, Some(answered.connected.cluster), Arc::new(Terminal::new(session.out, given)), None)?;
-    let end = runner.start(&plan.bytes, playbook.as_bytes(), Confirmation::Given(Confirmed { shown_sha256, reason: None })).await?;
+    let end = runner.start(&plan.bytes, playbook.text.as_bytes(), Confirmation::Given(Confirmed { shown_sha256, reason: None })).await?;
     super::run::finish(session, &custody, &end)
 }

@@ -38,13 +38,13 @@ pub fn run(session: &mut Session, command: &DrillCommand) -> CliResult {
 }
 
 async fn start(session: &Session, name: &str, id: Option<&str>) -> CliResult {
-    let (Some(text), Some(script)) = (embedded::find(name), embedded::answers(name)) else {
-        let all: Vec<_> = embedded::list().iter().map(|e| e.0).filter(|n| embedded::answers(n).is_some()).collect();
+    let Some((text, script)) = embedded::find(name).and_then(|e| Some((e.text, e.answers?))) else {
+        let all: Vec<_> = embedded::ALL.iter().filter(|e| e.answers.is_some()).map(|e| e.name).collect();
         return Err(CliError::usage(format!("there is no drill of `{name}`")).hint(format!("one of {}", all.join(", "))));
     };
-    let registry = crate::cli::compose::actions().registry();
-    let read = playbook::read::read(text.as_bytes(), &format!("{name}.yaml"), &registry);
-    let book = read.playbook.ok_or_else(|| CliError::new(Exit::Internal, "FB1100", format!("the built-in playbook `{name}` cannot be read")))?;
+    let file = format!("{name}.yaml");
+    let book = playbook::read(text.as_bytes(), Some(&file))
+        .map_err(|_| CliError::new(Exit::Internal, "FB1100", format!("the built-in playbook `{name}` cannot be read")))?;
     let id = match id {
         Some(id) => IncidentId::parse(id).map_err(|e| CliError::usage(e.to_string()))?,
         None => session.fresh_id(Mode::Drill)?,
@@ -56,7 +56,7 @@ async fn start(session: &Session, name: &str, id: Option<&str>) -> CliResult {
     let stage = Stage::set(store(&session.places.incident(&id))?, request, session.clock.clone(), session.random.clone())?;
     session.out.tell(format!("DRILL {id}: {name} in the simulated cluster; nothing real is touched"));
     let engine = compose(session, &stage)?;
-    let plan = engine.plan(&format!("{name}.yaml"), text.as_bytes(), &stage.vars()).await?;
+    let plan = engine.plan(&file, text.as_bytes(), &stage.vars()).await?;
     if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
         return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
     }
@@ -99,13 +99,12 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     if session.out.json {
         session.out.document(&report)?;
     }
-    let score = &report.score;
     session.out.answer(format!("\nDRILL {} {}", custody.id(), if done { "completed" } else { "ended early" }));
-    for check in &score.checks {
+    for check in &report.checks {
         session.out.answer(clean(&format!("  {} {}: {}", if check.passed { "passed" } else { "FAILED" }, check.name, check.found)));
     }
     let rto = report.actual_rto_s.map_or_else(|| "not measurable".to_owned(), |s| format!("{s} s (simulated: no proof of an RTO)"));
-    session.out.answer(format!("score       {} of {}", score.checks.iter().filter(|c| c.passed).count(), score.checks.len()));
+    session.out.answer(format!("score       {} of {}", report.passed, report.asked));
     session.out.answer(format!("actual RTO  {rto}"));
     session.out.answer(format!("incident    {}", custody.place().display()));
     report.bags.iter().for_each(|b| session.out.answer(format!("bag         {b}")));

@@ -14,11 +14,12 @@ use crate::cli::operator::{Given, Terminal};
 use crate::cli::output::clean;
 use crate::cli::session::Session;
 use crate::custody::Custody;
-use crate::incident::body::Target;
-use crate::playbook::{self, embedded, finding::Severity};
+use crate::incident::body::{RunCreated, Target};
+use crate::incident::{History, RunId, StepPath, kind};
+use crate::playbook::{self, Severity, embedded};
 use crate::plan::plan::PlanFile;
-use crate::port::{Cluster, SignedText};
-use crate::run::{Confirmation, Confirmed};
+use crate::port::Cluster;
+use crate::run::{Confirmation, Confirmed, Engine};
 
 use super::run::{finish, tokio_run};
 
@@ -96,10 +97,10 @@ pub enum PlaybookCommand {
 /// Arguments of `playbook approve`.
 #[derive(Debug, clap::Args)]
 pub struct ApproveArgs {
-    /// The plan file
-    #[arg(long, value_name = "FILE", conflicts_with = "import")]
-    plan: Option<PathBuf>,
-    /// Steps; all that need it if none is named
+    /// Run; the open one if not named
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Steps; all that wait for a decision if none is named
     #[arg(long, value_name = "PATH")]
     step: Vec<String>,
     /// Your principal, as in allowed_signers
@@ -114,9 +115,6 @@ pub struct ApproveArgs {
     /// Why
     #[arg(long)]
     reason: Option<String>,
-    /// Attempt that it is for
-    #[arg(long, default_value_t = 1)]
-    attempt: u32,
     /// Write the text to sign, and stop: sign it elsewhere with ssh-keygen -Y sign
     #[arg(long, value_name = "FILE")]
     request: Option<PathBuf>,
@@ -132,7 +130,7 @@ pub fn run(session: &Session, command: &PlaybookCommand) -> CliResult {
         PlaybookCommand::Show { playbook, raw } => show(session, playbook, *raw),
         PlaybookCommand::Lint { playbooks } => lint(session, playbooks),
         PlaybookCommand::Schema => {
-            session.out.document(&playbook::schema::schema(&actions().registry()))?;
+            session.out.document(&playbook::schema(&actions().registry()))?;
             Ok(Exit::Ok)
         }
         PlaybookCommand::Plan { playbook, var, out, r#as, detailed_exit_code, cluster } => {
@@ -152,18 +150,16 @@ fn source(name: &str) -> Result<(String, Vec<u8>), CliError> {
         return Ok((file, bytes));
     }
     let text = embedded::find(name).ok_or_else(|| {
-        let all: Vec<_> = embedded::list().iter().map(|e| e.0).collect();
+        let all: Vec<_> = embedded::ALL.iter().map(|e| e.name).collect();
         CliError::usage(format!("there is no playbook `{name}`")).hint(format!("built in are {}; a file is named by its path", all.join(", ")))
     })?;
-    Ok((format!("{name}.yaml"), text.as_bytes().to_vec()))
+    Ok((format!("{name}.yaml"), text.text.as_bytes().to_vec()))
 }
 
 fn list(session: &Session) -> CliResult {
-    let registry = actions().registry();
     let mut rows = Vec::new();
-    for (name, text) in embedded::list() {
-        let read = playbook::read::read(text.as_bytes(), &format!("{name}.yaml"), &registry);
-        let title = read.playbook.as_ref().map(|p| p.name.clone()).unwrap_or_default();
+    for embedded::Embedded { name, text, .. } in embedded::ALL {
+        let title = playbook::read(text.as_bytes(), None).map(|p| p.name).unwrap_or_default();
         rows.push(json!({"id": name, "name": title}));
         session.out.answer(format!("{name:<18} {title}"));
     }
@@ -179,11 +175,11 @@ fn show(session: &Session, name: &str, raw: bool) -> CliResult {
         session.out.answer(String::from_utf8_lossy(&bytes).trim_end());
         return Ok(Exit::Ok);
     }
-    let read = playbook::read::read(&bytes, &file, &actions().registry());
-    let Some(book) = read.playbook else {
+    let registry = actions().registry();
+    let Ok(book) = playbook::read(&bytes, Some(&file)) else {
         return Err(CliError::new(Exit::Usage, "FB0101", format!("`{file}` cannot be read")).hint(format!("firebreak playbook lint {name}")));
     };
-    session.out.answer(clean(&playbook::explain::text(&book)));
+    session.out.answer(clean(&playbook::explain(&book, &registry)));
     Ok(Exit::Ok)
 }
 
@@ -193,10 +189,10 @@ fn lint(session: &Session, names: &[String]) -> CliResult {
     let mut errors = 0;
     for name in names {
         let (file, bytes) = source(name)?;
-        let findings = playbook::lint::lint(&bytes, &file, &registry);
+        let (_, findings) = playbook::check(&bytes, Some(&file), &registry);
         errors += findings.iter().filter(|f| f.severity == Severity::Error).count();
         for f in &findings {
-            session.out.answer(clean(&format!("{name}:{f}")));
+            session.out.answer(clean(&format!("{name}:{f}\n  fix: {}", f.fix)));
         }
         if findings.is_empty() {
             session.out.answer(format!("{name}: clean"));
@@ -253,7 +249,7 @@ async fn plan(session: &Session, name: &str, var: &[String], out: Option<&Path>,
     }
     session.out.answer(clean(&text));
     if let Some(path) = out {
-        session.out.answer(format!("plan written to {}\nnext: firebreak playbook approve --plan {0} …, or firebreak playbook apply {0}", path.display()));
+        session.out.answer(format!("plan written to {}\nnext: firebreak playbook apply {0}", path.display()));
     }
     if made.plan.missing.iter().any(|m| m.refuses) {
         let denied = made.plan.missing.iter().any(|m| m.refuses && matches!(m.code.as_str(), "FB0405" | "FB0403"));
@@ -297,31 +293,45 @@ async fn apply(session: &Session, name: &str, var: &[String], executor: Option<&
 async fn approve(session: &Session, args: &ApproveArgs) -> CliResult {
     let custody = Arc::new(session.incident()?);
     let engine = engine(session, &custody, None, Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
-    let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())));
-    let text_of = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| CliError::new(Exit::Denied, "FB0501", "the approval text is not ASCII"));
+    let run = match &args.run {
+        Some(run) => RunId::parse(run).map_err(|e| CliError::usage(e.to_string()))?,
+        None => super::run::only_run(&engine, custody.id())?,
+    };
     let signed = if let Some(path) = &args.import {
         let sig = path.with_file_name(format!("{}.sig", path.file_name().unwrap_or_default().to_string_lossy()));
-        SignedText { text: text_of(read(path)?)?, signature: text_of(read(&sig)?)? }
+        Some((text_of(path)?, text_of(&sig)?))
     } else {
-        let plan = args.plan.as_ref().ok_or_else(|| CliError::usage("name the plan with --plan, or a signed text with --import"))?;
-        let plan = PlanFile::read(&read(plan)?).map_err(crate::run::EngineError::from)?;
-        let principal = args.principal.as_ref().ok_or_else(|| CliError::usage("name your principal with --principal"))?;
-        let decision = serde_json::from_value(json!(args.decision)).map_err(|_| CliError::usage(format!("`{}` is no decision", args.decision)).hint("approve, refuse or break-glass"))?;
-        let text = engine.approval_request(&plan, &args.step, args.attempt, decision, principal, args.reason.as_deref())?;
-        session.out.tell(clean(&text));
-        if let Some(path) = &args.request {
-            std::fs::write(path, &text).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write `{}`: {e}", path.display())))?;
-            let namespace = engine.approval_namespace();
-            session.out.answer(format!("sign it: ssh-keygen -Y sign -f KEY -n {namespace} {0}\nthen:    firebreak playbook approve --import {0}", path.display()));
-            return Ok(Exit::Ok);
-        }
-        let key = args.key.as_ref().ok_or_else(|| CliError::usage("name your key with --key, or write the text with --request and sign it elsewhere"))?;
-        let signature = ssh_sign(&text, key, engine.approval_namespace()).await?;
-        SignedText { text, signature }
+        request(session, &engine, &run, args).await?
     };
-    let decided = engine.approve(&signed)?;
-    session.out.answer(clean(&format!("{} decided by {} for {}", decided.decision_word(), decided.principal, decided.steps.keys().cloned().collect::<Vec<_>>().join(", "))));
+    let Some((text, signature)) = signed else { return Ok(Exit::Ok) };
+    let accepted = engine.approve(&run, &text, &signature)?;
+    let steps: Vec<String> = accepted.text.steps.iter().map(|(path, _)| path.to_string()).collect();
+    session.out.answer(clean(&format!("{} by {} for {}", args.decision, accepted.text.principal, steps.join(", "))));
+    session.out.answer(format!("next: firebreak resume {}", custody.id()));
     Ok(Exit::Ok)
+}
+
+fn text_of(path: &Path) -> Result<String, CliError> {
+    let bytes = std::fs::read(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())))?;
+    String::from_utf8(bytes).map_err(|_| CliError::new(Exit::Denied, "FB0501", format!("`{}` is not ASCII text", path.display())))
+}
+
+/// Writes the text to sign, and signs it here where a key is named. `None` when it is signed elsewhere.
+async fn request(session: &Session, engine: &Engine, run: &RunId, args: &ApproveArgs) -> Result<Option<(String, String)>, CliError> {
+    let principal = args.principal.as_ref().ok_or_else(|| CliError::usage("name your principal with --principal, or a signed text with --import"))?;
+    let decision = serde_json::from_value(json!(args.decision)).map_err(|_| CliError::usage(format!("`{}` is no decision", args.decision)).hint("approve, refuse or break-glass"))?;
+    let steps = args.step.iter().map(|s| StepPath::parse(s)).collect::<Result<Vec<_>, _>>().map_err(|e| CliError::usage(e.to_string()))?;
+    let text = engine.approval_text(run, &steps, principal, decision, args.reason.as_deref())?.write();
+    session.out.tell(clean(&text));
+    let namespace = crate::plan::approval_text::namespace(engine.mode);
+    if let Some(path) = &args.request {
+        std::fs::write(path, &text).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write `{}`: {e}", path.display())))?;
+        session.out.answer(format!("sign it: ssh-keygen -Y sign -f KEY -n {namespace} {0}\nthen:    firebreak playbook approve --import {0}", path.display()));
+        return Ok(None);
+    }
+    let key = args.key.as_ref().ok_or_else(|| CliError::usage("name your key with --key, or write the text with --request and sign it elsewhere"))?;
+    let signature = ssh_sign(&text, key, namespace).await?;
+    Ok(Some((text, signature)))
 }
 
 /// Signs by running ssh-keygen: agents and hardware keys work, and no private key is ever read by us.
@@ -350,11 +360,24 @@ async fn undo(session: &Session, steps: &[String], confirm: Option<&str>, cluste
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
     let answered = reach_bound(session, &history, cluster).await?;
-    let given = Given::Confirmed { shown_sha256: crate::plan::call::sha256_hex(steps.join("\n").as_bytes()), reason: None };
-    let engine = engine(session, &custody, answered.map(|a| a.connected.cluster), Arc::new(Terminal::new(session.out, given)), None)?;
-    let preview = engine.preview_undo(steps).await?;
-    preview.lines.iter().for_each(|l| session.out.tell(clean(l)));
+    let steps = steps.iter().map(|s| StepPath::parse(s)).collect::<Result<Vec<_>, _>>().map_err(|e| CliError::usage(e.to_string()))?;
+    let engine = engine(session, &custody, answered.map(|a| a.connected.cluster), Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
+    let run = last_run(&history)?;
+    let plan = engine.undo_plan(&run, &steps)?;
+    let mut shown = String::new();
+    for undo in &plan {
+        shown.push_str(&format!("undo {}: {}, {}\n", undo.path, undo.call.label(), undo.call.effect));
+    }
+    session.out.tell(clean(shown.trim_end()));
     session.ask_to_type(custody.id().as_str(), "take these steps back", confirm, "--confirm")?;
-    let end = engine.undo(&preview.run, steps).await?;
+    let confirmed = Confirmed { shown_sha256: crate::plan::call::sha256_hex(shown.as_bytes()), reason: Some("undo on request".into()) };
+    let end = engine.undo(&run, &steps, &Confirmation::Given(confirmed)).await?;
     finish(session, &custody, &end)
+}
+
+/// The newest run, ended or not: what it did can still be taken back.
+fn last_run(history: &History) -> Result<RunId, CliError> {
+    let last = history.bodies::<RunCreated>(kind::RUN_CREATED).last();
+    last.and_then(|(_, r)| RunId::parse(&r.run).ok())
+        .ok_or_else(|| CliError::new(Exit::Usage, "FB0610", format!("{} has no run", history.incident)).hint("firebreak incident status shows where each run stands"))
 }

@@ -81,22 +81,22 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
     let files = report::render(&doc, &history);
     let folder = if let Some(seq) = at { format!("report/at-{seq}") } else { "report".to_owned() };
     let mut names = Vec::new();
-    for (name, bytes) in files.all() {
+    for (name, bytes) in &files.files {
         custody.keep(&format!("{folder}/{name}"), bytes)?;
-        names.push(name.to_owned());
+        names.push((*name).to_owned());
     }
     let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
     if at.is_none() && !closed {
-        let body = ReportBuilt { document_sha256: files.sha256.clone(), entries: history.entries.len() as u64, files: names.clone() };
+        let body = ReportBuilt { document_sha256: files.document_sha256.clone(), entries: history.entries.len() as u64, files: names.clone() };
         custody.ledger().append(vec![Draft::new(kind::REPORT_BUILT, &body).by(&session.actor)])?;
     }
     let place = custody.place().join(&folder);
     if session.out.json {
-        session.out.document(&json!({"schema": "firebreak/report/v1", "incident": custody.id(), "folder": place, "files": names, "document_sha256": files.sha256}))?;
+        session.out.document(&json!({"schema": "firebreak/report/v1", "incident": custody.id(), "folder": place, "files": names, "document_sha256": files.document_sha256}))?;
         return Ok(Exit::Ok);
     }
     names.iter().for_each(|n| session.out.answer(place.join(n).display().to_string()));
-    session.out.answer(format!("document    {}\nnext: firebreak report check", grouped(&files.sha256)));
+    session.out.answer(format!("document    {}\nnext: firebreak report check", grouped(&files.document_sha256)));
     Ok(Exit::Ok)
 }
 
@@ -104,11 +104,11 @@ fn check(session: &Session) -> CliResult {
     let custody = session.incident()?;
     let history = custody.history()?;
     let doc = report::build(&history, &texts(&custody, &history)?, session.clock.now());
-    let findings = report::check::check(&doc, &history);
+    let findings = &doc.findings;
     if session.out.json {
         session.out.document(&json!({"schema": "firebreak/report-check/v1", "incident": custody.id(), "findings": findings}))?;
     }
-    report::check::lines(&findings).iter().for_each(|l| session.out.answer(clean(l)));
+    report::check::lines(findings).iter().for_each(|l| session.out.answer(clean(l)));
     if findings.is_empty() {
         session.out.answer("nothing is open");
         return Ok(Exit::Ok);
@@ -118,8 +118,8 @@ fn check(session: &Session) -> CliResult {
 }
 
 fn write(session: &Session, section: &str, text: Option<&str>, file: Option<&PathBuf>) -> CliResult {
-    if report::sections::section(section).is_none() {
-        let all: Vec<_> = report::sections::sections().iter().map(|s| s.key).collect();
+    if report::section(section).is_none() {
+        let all: Vec<_> = report::sections().iter().map(|s| s.key).collect();
         return Err(CliError::usage(format!("there is no section `{section}`")).hint(format!("one of {}", all.join(", "))));
     }
     let text = match (text, file) {

@@ -14,8 +14,8 @@ use crate::cli::operator::{Given, Terminal};
 use crate::cli::output::clean;
 use crate::cli::session::Session;
 use crate::custody::Custody;
-use crate::incident::body::{Answer, Target};
-use crate::incident::{IncidentId, Mode, Outcome, RunId};
+use crate::incident::body::Target;
+use crate::incident::{IncidentId, Mode, Outcome, RunId, StepPath};
 use crate::run::{Ending, Engine, RunEnd};
 
 /// Arguments of `incident answer`.
@@ -66,9 +66,17 @@ fn ledger_engine(session: &Session) -> Result<(Arc<Custody>, Engine, RunId), Cli
     Ok((custody, engine, run))
 }
 
-fn only_run(engine: &Engine, id: &IncidentId) -> Result<RunId, CliError> {
+/// The newest run that is open.
+///
+/// # Errors
+/// When none is.
+pub fn only_run(engine: &Engine, id: &IncidentId) -> Result<RunId, CliError> {
     let open = engine.open_runs()?;
     open.last().cloned().ok_or_else(|| CliError::new(Exit::Usage, "FB0610", format!("{id} has no run that is open")).hint("firebreak playbook list shows what can be run"))
+}
+
+fn step(text: &str) -> Result<StepPath, CliError> {
+    StepPath::parse(text).map_err(|e| CliError::usage(e.to_string()))
 }
 
 /// Answers a manual step.
@@ -76,12 +84,12 @@ pub fn answer(session: &Session, args: &AnswerArgs) -> CliResult {
     let mut values = BTreeMap::new();
     for pair in &args.value {
         let (name, value) = pair.split_once('=').ok_or_else(|| CliError::usage(format!("`{pair}` is not name=value")))?;
-        values.insert(name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
+        values.insert(name.to_owned(), value.to_owned());
     }
     let text = checked(&args.text)?;
     let (custody, engine, run) = ledger_engine(session)?;
     let outcome = if args.failed { Outcome::Failed } else { Outcome::Done };
-    engine.answer(&run, &args.step, Answer { text, outcome, values }, &session.actor)?;
+    engine.answer(&run, &step(&args.step)?, &session.actor, &text, outcome, &values)?;
     session.out.answer(format!("answered {}; next: firebreak resume {}", clean(&args.step), custody.id()));
     Ok(Exit::Ok)
 }
@@ -95,7 +103,7 @@ pub fn resolve(session: &Session, args: &ResolveArgs) -> CliResult {
         Found::DidNotRun => "did-not-run",
         Found::Retry => "retry",
     };
-    engine.resolve(&run, &args.step, verdict, &reason, &session.actor)?;
+    engine.resolve(&run, &step(&args.step)?, &session.actor, verdict, &reason)?;
     session.out.answer(format!("resolved {} as {verdict}; next: firebreak resume {}", clean(&args.step), custody.id()));
     Ok(Exit::Ok)
 }
@@ -104,7 +112,7 @@ pub fn resolve(session: &Session, args: &ResolveArgs) -> CliResult {
 pub fn park(session: &Session, reason: &str) -> CliResult {
     let reason = checked(reason)?;
     let (custody, engine, run) = ledger_engine(session)?;
-    engine.park(&run, &reason, &session.actor)?;
+    engine.park(&run, &session.actor, &reason)?;
     session.out.answer(format!("{run} parks after what runs now; next: firebreak resume {}", custody.id()));
     Ok(Exit::Ok)
 }

@@ -23,7 +23,7 @@ pub(super) fn look(lint: &mut Lint<'_>, step: &Step) {
         }
     }
     each_text(step, &mut |below, key, text| {
-        if key == Some("image") {
+        if key.is_some_and(|k| k == "image" || k.ends_with("_image")) {
             tagged(lint, step, &below, text);
         }
         if let Some(what) = secret(text) {
