@@ -217,7 +217,7 @@ impl Job {
             Answer::True => return Ok(End::Finished(body)),
             Answer::False => (
                 "check",
-                "FB1205",
+                "FB0611",
                 format!("`{expect}` does not hold: {}", applied.summary),
             ),
             Answer::Unknown(name) => (
@@ -368,7 +368,7 @@ impl Job {
                     } else {
                         "failed"
                     },
-                    "FB1206",
+                    "FB0612",
                     e.to_string(),
                 ),
                 vec![entry(kind::NOTICE_FAILED, "webhook", Some(e.to_string()))],

@@ -970,7 +970,7 @@ fn answered(step: &Step, definition: &PinnedDefinition, answer: Answer) -> StepF
         };
         return done_with("answer", &answer.text, step, &definition.playbook, &source);
     }
-    let mut body = failed("answer", "FB1207", answer.text);
+    let mut body = failed("answer", "FB0613", answer.text);
     body.by = "answer".into();
     body
 }

@@ -580,7 +580,7 @@ impl<'a> Walk<'a> {
                     step.path,
                     step.effect()
                 ),
-                Some("FB0501"),
+                Some("FB0403"),
             ),
             GateState::Waiting { have, need: wanted } => {
                 self.gate(step, number, attempt, call, need, (have, wanted))

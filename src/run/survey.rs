@@ -26,7 +26,7 @@ use super::machine::SIDE_BY_SIDE;
 /// Time for one probe or preview.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Reads a playbook and holds every argument it can against the action's own type.
+/// Reads a playbook; every action that it names must be there.
 pub(super) fn read_playbook(
     name: &str,
     bytes: &[u8],
@@ -59,7 +59,7 @@ pub(super) fn read_playbook(
         return Ok(playbook);
     }
     Err(EngineError::Playbook {
-        code: "FB0104".into(),
+        code: "FB0115".into(),
         findings: unknown
             .into_iter()
             .map(|name| format!("there is no action `{name}`"))

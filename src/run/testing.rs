@@ -480,6 +480,7 @@ impl Lab {
             ledger: self.ledger.clone(),
             exhibits: self.bags.clone(),
             files: self.files.clone(),
+            documents: None,
             ports: Ports {
                 cluster: None,
                 notifier: Arc::new(Silent),

@@ -79,6 +79,7 @@ impl World {
             key: "0".repeat(32),
             ledger: Arc::new(self.clone()),
             custody: None,
+            documents: None,
             ports: Ports {
                 cluster: Some(Cluster {
                     view: Arc::new(self.clone()),
