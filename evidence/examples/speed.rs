@@ -2,6 +2,11 @@
 //!
 //! Prints the same work by `openssl dgst -sha256` and `sha256sum` beside it where they are installed.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the crate has no clock; measuring it needs one"
+)]
+
 use firebreak_evidence::acquisition::AcquisitionRecord;
 use firebreak_evidence::bag::{BagSpec, BagWriter, SealInputs};
 use firebreak_evidence::entry::{Actor, ActorType, LedgerMode, NewEntry};

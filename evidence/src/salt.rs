@@ -8,7 +8,6 @@ use crate::merkle::{Block, CompactRange, hash_padded};
 use aes::Aes256;
 use aes::cipher::{BlockEncrypt as _, KeyInit as _};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 /// How many salts are made at a time.
 const SALTS: usize = 128;
@@ -183,9 +182,6 @@ impl SaltedTree {
         tree.root()
     }
 }
-
-/// The 32 secret bytes of `tlog/salt.key`. Whoever holds them can test guesses against record hashes.
-pub type SaltKey = Zeroizing<[u8; 32]>;
 
 #[cfg(feature = "parallel")]
 mod parallel;

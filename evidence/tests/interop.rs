@@ -210,6 +210,12 @@ fn the_script_agrees_with_the_verifier_or_says_not_checked_in_every_shell() {
                 _ => assert_eq!(code, i32::from(exit), "{} {name}\n{text}", shell.0),
             }
             assert_eq!(verdict(&files).exit, exit);
+            let form = files.files.keys().any(|path| path.starts_with("forms/"));
+            assert_eq!(
+                text.contains("UNPROTECTED  forms/custody-form.html"),
+                form,
+                "{name}\n{text}"
+            );
             assert!(
                 text.contains("NOT CHECKED"),
                 "{name}: it always says what it did not check\n{text}"

@@ -100,7 +100,7 @@ fn golden_evidence_gets_its_verdict() {
         };
         let report = verify(&files, &Policy::default(), &given);
         assert_eq!(report.exit, exit, "{name}\n{report}");
-        if exit != 0 {
+        if exit != 0 || name == "good_with_a_form" {
             let of_bags = report.bags.iter().flat_map(|bag| &bag.findings);
             assert!(
                 report.findings.iter().chain(of_bags).next().is_some(),

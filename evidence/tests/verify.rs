@@ -194,6 +194,27 @@ fn every_flipped_bit_of_a_ledger_is_seen() {
 }
 
 #[test]
+fn what_grew_after_sealing_is_named_unprotected_and_changes_no_verdict() {
+    let mut bag = bag_of(&incident(), 1);
+    for path in ["forms/custody-form.html", "seal/extra", "custody/0001.json"] {
+        bag.files.insert(path.to_owned(), b"x".to_vec());
+    }
+    let report = verdict(&bag);
+    assert_eq!(report.exit, 0, "{report}");
+    let named = report
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Unprotected);
+    assert_eq!(named.count(), 3, "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("UNPROTECTED  C01 forms/custody-form.html"),
+        "{report}"
+    );
+}
+
+#[test]
 fn names_from_evidence_cannot_drive_a_terminal() {
     let mut bag = bag_of(&incident(), 1);
     bag.files

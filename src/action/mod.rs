@@ -7,11 +7,11 @@
 //! An action writes each single change to the ledger before it makes it ([`Context::intend`]) and what it saw afterwards
 //! ([`Context::saw`]), so that an undo compares *before, written, now* and a crash between two writes is resumed from the ledger.
 
-pub mod contain;
 pub mod acquire;
+pub mod contain;
 pub mod registry;
-pub mod rights;
 pub mod report_build;
+pub mod rights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

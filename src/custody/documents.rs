@@ -15,13 +15,23 @@ impl Custody {
     /// # Errors
     /// When it is gone, unreadable, or is not what was pinned.
     pub fn trusted(&self, name: &str) -> Result<Option<Vec<u8>>, CustodyError> {
-        let Some(pinned) = self.opened.trust.get(name) else { return Ok(None) };
+        let Some(pinned) = self.opened.trust.get(name) else {
+            return Ok(None);
+        };
         let path = format!("trust/{name}");
-        let bytes = self.load(&path)?.ok_or_else(|| CustodyError::Read { path: path.clone(), detail: "it is gone".into() })?;
+        let bytes = self.load(&path)?.ok_or_else(|| CustodyError::Read {
+            path: path.clone(),
+            detail: "it is gone".into(),
+        })?;
         if digest(&bytes) == *pinned {
             Ok(Some(bytes))
         } else {
-            Err(CustodyError::Read { path, detail: "it is not what was pinned when the incident was opened: its digest differs".into() })
+            Err(CustodyError::Read {
+                path,
+                detail:
+                    "it is not what was pinned when the incident was opened: its digest differs"
+                        .into(),
+            })
         }
     }
 
@@ -56,7 +66,10 @@ impl RunFiles for Custody {
         let path = format!("trust/{name}");
         match store.load(&path)? {
             Some(there) if there == bytes => Ok(()),
-            Some(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("`{path}` holds other bytes"))),
+            Some(_) => Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("`{path}` holds other bytes"),
+            )),
             None => store.replace(&path, bytes),
         }
     }
@@ -64,7 +77,8 @@ impl RunFiles for Custody {
         self.store()?.load(&format!("trust/{name}"))
     }
     fn lock_run(&self, run: &RunId) -> io::Result<Option<LockGuard>> {
-        self.store()?.lock(&format!("state/{run}.lock"), Duration::ZERO)
+        self.store()?
+            .lock(&format!("state/{run}.lock"), Duration::ZERO)
     }
 }
 

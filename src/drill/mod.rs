@@ -1,7 +1,7 @@
 //! Rehearsing a playbook against the sim world and scoring it.
 //!
 //! *Flow*: [`Stage::set`] makes a drill incident with its world ([`crate::adapter::sim`]), its [`Cast`] of personas with throw-away
-//! keys, and its [`Script`] of answers → the one engine runs the playbook, with [`Persona`](cast::Persona)s answering as its
+//! keys, and the answers embedded beside its playbook → the one engine runs the playbook, with [`Persona`](cast::Persona)s answering as its
 //! [`Operator`](crate::port::Operator) → [`Score::of`] reads the ledger and the verifier and says what passed, by name. A drill that
 //! was killed goes on with [`Stage::reset`].
 //!
@@ -14,12 +14,13 @@ mod cast;
 mod host_files;
 mod operator;
 mod score;
-mod script;
 mod stage;
 
 pub use cast::{Cast, Persona};
 pub use host_files::HOST_FILES;
 pub use operator::DrillOperator;
 pub use score::{Check, Report, Score};
-pub use script::{Script, ScriptError, Scripted};
 pub use stage::{DrillError, Request, Stage};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The personas at the terminal: they confirm, answer from the script, and sign for real.
+//! The personas at the terminal: they confirm, answer as the file beside the playbook says, and sign for real.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use crate::plan::approval_text::ApprovalText;
 use crate::port::{Clock, ManualQuestion, Operator, Question, Random, Reply, RunEvent, SignedText};
 
 use super::cast::{Cast, Persona};
-use super::script::Script;
 
 /// How long a persona's signature holds.
 const TTL: Duration = Duration::minutes(15);
@@ -26,7 +25,7 @@ pub struct DrillOperator {
     /// Who signs.
     pub cast: Arc<Cast>,
     /// What is answered.
-    pub script: Script,
+    pub answers: BTreeMap<StepPath, Answer>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness of nonces.
@@ -46,14 +45,14 @@ impl Operator for DrillOperator {
         }
     }
 
-    /// From the script; a step that it does not name and that gives no value is done. One that should give values and has no answer stays
+    /// From the embedded answers; a step that it does not name and that gives no value is done. One that should give values and has no answer stays
     /// open: a made-up value would make the rehearsal worth nothing.
     async fn answer(&self, question: &ManualQuestion) -> Option<Answer> {
-        match self.script.answers.get(&question.step) {
+        let step = StepPath::parse(&question.step).ok()?;
+        match self.answers.get(&step) {
             Some(said) => Some(Answer {
-                text: format!("{EXERCISE}: {}", said.text),
-                outcome: said.outcome,
-                values: said.values.clone(),
+                text: marked(&said.text),
+                ..said.clone()
             }),
             None if question.values.is_empty() => Some(Answer {
                 text: format!("{EXERCISE}: done as far as an exercise goes"),
@@ -110,6 +109,15 @@ impl DrillOperator {
         .write();
         let signature = persona.key.sign(&text);
         Some(SignedText { text, signature })
+    }
+}
+
+/// The text with its mark, which it carries only once.
+fn marked(text: &str) -> String {
+    if text.starts_with(EXERCISE) {
+        text.to_owned()
+    } else {
+        format!("{EXERCISE}: {text}")
     }
 }
 

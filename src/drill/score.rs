@@ -37,11 +37,17 @@ pub struct Check {
 /// All checks of one drill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Score {
+    /// Checks passed.
+    pub passed: usize,
+    /// Checks asked.
+    pub asked: usize,
     /// Checks, in the order in which they are told.
     pub checks: Vec<Check>,
     /// Whether every objective of the playbook was measured and met.
+    #[serde(skip)]
     pub objectives_met: bool,
     /// Seconds from impact to restored, where both are known.
+    #[serde(skip)]
     pub actual_rto_s: Option<u64>,
 }
 
@@ -66,12 +72,8 @@ pub struct Report {
     pub objectives_met: bool,
     /// Seconds from impact to restored. The cluster was simulated: no proof of an RTO.
     pub actual_rto_s: Option<u64>,
-    /// Checks passed.
-    pub passed: usize,
-    /// Checks asked.
-    pub asked: usize,
-    /// The checks.
-    pub checks: Vec<Check>,
+    /// Checks passed of checks asked.
+    pub score: Score,
     /// 0 when every check passed, else 5.
     pub exit: u8,
 }
@@ -93,8 +95,6 @@ impl Report {
         };
         let verified = verify(&source, &Policy::default(), &given);
         let score = Score::of(history, (&verified.verdict, verified.exit));
-        let passed = score.checks.iter().filter(|c| c.passed).count();
-        let asked = score.checks.len();
         Ok(Report {
             schema: "firebreak/drill/v1",
             incident: history.incident.to_string(),
@@ -108,10 +108,12 @@ impl Report {
             bag_exit: verified.exit,
             objectives_met: score.objectives_met,
             actual_rto_s: score.actual_rto_s,
-            passed,
-            asked,
-            checks: score.checks,
-            exit: if passed == asked { 0 } else { MISSED },
+            exit: if score.passed == score.asked {
+                0
+            } else {
+                MISSED
+            },
+            score,
         })
     }
 }
@@ -144,6 +146,8 @@ impl Score {
             verified.0.to_owned(),
         ));
         Score {
+            passed: checks.iter().filter(|c| c.passed).count(),
+            asked: checks.len(),
             checks,
             objectives_met,
             actual_rto_s: measured(history, Milestone::Restored),

@@ -1,26 +1,27 @@
-//! One drill incident: its folder with world, personas and script, made or taken up again.
+//! One drill incident: its folder with world, personas and answers, made or taken up again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Duration;
 
-use crate::adapter::sim::{Saver, SimCluster, WORLD_FILE, world_shop};
+use crate::adapter::sim::{COMPROMISED, NAMESPACE, Saver, SimCluster, WORLD_FILE, world_shop};
 use crate::custody::{Custody, OpenRequest, OpeningError};
-use crate::incident::body::{IncidentOpened, MilestoneReached};
+use crate::incident::body::{Answer, IncidentOpened, MilestoneReached};
 use crate::incident::clock_text::millis;
-use crate::incident::{Actor, Draft, IncidentId, Milestone, Mode, Phase, Severity, kind};
+use crate::incident::{Actor, Draft, IncidentId, Milestone, Mode, Phase, Severity, StepPath, kind};
 use crate::plan::people::{Policy, TrustError};
+use crate::playbook::embedded;
 use crate::playbook::model::Playbook;
 use crate::port::{Clock, Ledger as _, LedgerError, PortError, Random, RunEvent, Store};
 
 use super::cast::Cast;
 use super::host_files::{self, HOST_FILES};
 use super::operator::DrillOperator;
-use super::script::{Script, ScriptError};
 
-/// The script as it was when the drill began.
-const SCRIPT: &str = "state/drill-answers.yaml";
+/// The answers as they were when the drill began.
+const ANSWERS: &str = "state/drill-answers.yaml";
 
 /// What a drill starts with.
 pub struct Request<'a> {
@@ -32,7 +33,7 @@ pub struct Request<'a> {
     pub actor: Actor,
     /// The playbook.
     pub playbook: &'a Playbook,
-    /// Exact bytes of its script.
+    /// Exact bytes of the answers embedded beside it; empty where it asks nobody.
     pub script: &'a [u8],
 }
 
@@ -44,8 +45,9 @@ pub struct Stage {
     pub sim: Arc<SimCluster>,
     /// The personas.
     pub cast: Arc<Cast>,
-    /// Their answers.
-    pub script: Script,
+    /// Their answers, by step.
+    pub answers: BTreeMap<StepPath, Answer>,
+    vars: BTreeMap<String, String>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -59,9 +61,9 @@ pub enum DrillError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The script.
-    #[error(transparent)]
-    Script(#[from] ScriptError),
+    /// The answers.
+    #[error("cannot use the drill's answers: {0}")]
+    Script(String),
     /// The world.
     #[error(transparent)]
     World(#[from] PortError),
@@ -106,35 +108,29 @@ impl DrillError {
 }
 
 impl Stage {
-    /// Opens a drill incident in `store`'s folder. World, keys and script are durable before its ledger begins, so that a drill that has
+    /// Opens a drill incident in `store`'s folder. World, keys and answers are durable before its ledger begins, so that a drill that has
     /// a ledger can always go on.
     ///
     /// # Errors
-    /// When the script is of another playbook, the incident exists, or disk or host refuse.
+    /// When the answers cannot be read, the incident exists, or disk or host refuse.
     pub fn set(
         mut store: Box<dyn Store>,
         request: Request<'_>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, DrillError> {
-        let script = Script::read(request.script)?;
-        if script.playbook != request.playbook.id {
-            let text = format!(
-                "they are of `{}`, not `{}`",
-                script.playbook, request.playbook.id
-            );
-            return Err(ScriptError(text).into());
-        }
+        let answers = read_answers(request.script)?;
         let id = request.id.clone();
         if matches!(store.load("ledger/ledger.jsonl"), Ok(Some(bytes)) if !bytes.is_empty()) {
             return Err(OpeningError::Exists(id).into());
         }
         let now = clock.now();
+        let vars = vars_for(request.playbook, &store.place());
         let cast = Cast::new(request.playbook, random.as_ref())?;
         cast.keep(store.as_mut())?;
         store
-            .replace(SCRIPT, request.script)
-            .map_err(|e| DrillError::write(SCRIPT, &e))?;
+            .replace(ANSWERS, request.script)
+            .map_err(|e| DrillError::write(ANSWERS, &e))?;
         host_files::write(store.as_mut(), now)?;
         let mut seed = [0u8; 16];
         random
@@ -162,7 +158,8 @@ impl Stage {
             custody: Arc::new(custody),
             sim: Arc::new(sim),
             cast: Arc::new(cast),
-            script,
+            answers,
+            vars,
             clock,
             random,
         })
@@ -187,7 +184,7 @@ impl Stage {
                 .map_err(|e| DrillError::read(path, &e))?
                 .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
         };
-        let script = Script::read(&needed(SCRIPT)?)?;
+        let answers = read_answers(&needed(ANSWERS)?)?;
         let sim = SimCluster::resume(&needed(WORLD_FILE)?, saver(store.as_ref())?, clock.clone())?;
         if !custody.opened().targets.contains(&sim.target()) {
             return Err(DrillError::Damaged(
@@ -198,7 +195,8 @@ impl Stage {
             sim: Arc::new(sim),
             cast: Arc::new(Cast::load(store.as_ref())?),
             custody,
-            script,
+            answers,
+            vars: BTreeMap::new(),
             clock,
             random,
         })
@@ -209,22 +207,17 @@ impl Stage {
     /// # Errors
     /// When a trust file is gone or was changed since.
     pub fn policy(&self) -> Result<Policy, DrillError> {
-        let store = self.custody.store().map_err(|e| DrillError::read("", &e))?;
         let pinned = |name: &str| {
-            let path = format!("trust/{name}");
-            store
-                .load(&path)
-                .map_err(|e| DrillError::read(&path, &e))?
-                .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
+            self.custody
+                .trusted(name)
+                .map_err(|e| DrillError::Damaged(e.to_string()))?
+                .ok_or_else(|| DrillError::Damaged(format!("`trust/{name}` was not pinned")))
         };
-        let policy = Policy::team(&pinned("people.yaml")?, &pinned("allowed_signers")?, None)?;
-        if policy.files == self.custody.opened().trust {
-            Ok(policy)
-        } else {
-            Err(DrillError::Damaged(
-                "its trust files were changed since it was opened".into(),
-            ))
-        }
+        Ok(Policy::team(
+            &pinned("people.yaml")?,
+            &pinned("allowed_signers")?,
+            None,
+        )?)
     }
 
     /// The personas at the terminal; `watch` is told what happens.
@@ -232,18 +225,43 @@ impl Stage {
         DrillOperator {
             incident: self.custody.id().clone(),
             cast: self.cast.clone(),
-            script: self.script.clone(),
+            answers: self.answers.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
             watch,
         }
     }
 
-    /// Values for the playbook's variables.
+    /// Values for the playbook's variables, as `--var` would give them: the compromised pod, and the files of the drill's host. Empty for
+    /// a drill that goes on: a run's values stand in its ledger.
     pub fn vars(&self) -> BTreeMap<String, String> {
-        let files = self.custody.place().join(HOST_FILES);
-        self.script.vars(&files.to_string_lossy())
+        self.vars.clone()
     }
+}
+
+/// Answers by step; no bytes are no answers.
+fn read_answers(bytes: &[u8]) -> Result<BTreeMap<StepPath, Answer>, DrillError> {
+    if bytes.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    embedded::answers(bytes).map_err(|findings| {
+        let all: Vec<String> = findings.iter().map(|f| f.message.clone()).collect();
+        DrillError::Script(all.join("; "))
+    })
+}
+
+/// What this world has for the variables that the playbook declares.
+fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
+    let files = serde_json::json!([place.join(HOST_FILES)]).to_string();
+    [
+        ("ns", NAMESPACE.to_owned()),
+        ("pod", COMPROMISED.to_owned()),
+        ("files", files),
+    ]
+    .into_iter()
+    .filter(|(name, _)| playbook.vars.contains_key(*name))
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
 }
 
 /// Replaces the world's file through a handle of its own.

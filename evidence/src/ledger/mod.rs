@@ -29,17 +29,23 @@ pub fn kept_checkpoint(size: u64) -> String {
     format!("{CHECKPOINTS}/{size:012}.note")
 }
 
+/// Returns the number that a body calls `bag`, in four digits or more.
+pub(crate) fn bag_number(body: &Value) -> Option<u32> {
+    let text = body.get("bag")?.as_str()?;
+    let number: u32 = text.parse().ok()?;
+    (format!("{number:04}") == text).then_some(number)
+}
+
 /// Returns the body of a `bag.opened` entry. It is durable before the folder exists, so a withheld bag is a gap.
 pub fn bag_opened_body(number: u32) -> Value {
-    json!({"bag": number})
+    json!({"bag": format!("{number:04}")})
 }
 
 /// Returns the body of a `bag.sealed` entry: it pins the seal as the seal pins the ledger.
 pub fn bag_sealed_body(sealed: &crate::bag::Sealed) -> Value {
     json!({
-        "bag": sealed.number,
+        "bag": format!("{:04}", sealed.number),
         "seal_sha256": crate::encoding::hex(&sealed.seal_sha256),
-        "tree_size": sealed.size,
         "root": crate::encoding::base64(&sealed.root),
         "bytes": sealed.bytes,
         "files": sealed.files,

@@ -7,10 +7,11 @@ use super::report::{Book, LedgerFacts, Severity};
 use crate::checkpoint::{Checkpoint, ledger_origin};
 use crate::encoding::{Hash, base64, hex, unhex};
 use crate::entry::Entry;
-use crate::ledger::{Chain, ChainFault, Line, Lines};
+use crate::ledger::{Chain, ChainFault, Line, Lines, bag_number};
 use crate::note::{self, Fingerprint, NOTE_MAX, fingerprint, split_note};
 use crate::seal::Seal;
 use crate::source::{BagSource, Kind, Listed, read_all, read_if_there};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a ledger turned out to hold.
@@ -133,11 +134,7 @@ impl LedgerView {
 
     /// Takes what this crate interprets; other bodies are opaque.
     fn note_entry(&mut self, book: &mut Book, path: &str, entry: &Entry) {
-        let bag = entry
-            .body
-            .get("bag")
-            .and_then(|bag| bag.as_u64())
-            .and_then(|bag| u32::try_from(bag).ok());
+        let bag = bag_number(&entry.body);
         let seal = entry
             .body
             .get("seal_sha256")

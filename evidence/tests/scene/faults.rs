@@ -38,7 +38,19 @@ pub struct Golden {
 pub fn all() -> Vec<Golden> {
     let all = incident();
     let (vector, mixed) = (bag_of(&all, 1), bag_of(&all, 2));
+    let mut with_form = vector.clone();
+    put(
+        &mut with_form,
+        "forms/custody-form.html",
+        b"<p>for ink</p>\n",
+    );
     let mut golden = vec![
+        Golden {
+            name: "good_with_a_form",
+            files: with_form,
+            exit: 0,
+            script: Script::Agrees,
+        },
         Golden {
             name: "good_vector",
             files: vector.clone(),

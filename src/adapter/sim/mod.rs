@@ -84,7 +84,7 @@ impl SimCluster {
         })
     }
     /// The four ports.
-    pub fn ports(self: &Arc<Self>) -> Cluster {
+    pub fn cluster(self: &Arc<Self>) -> Cluster {
         Cluster {
             view: self.clone(),
             change: self.clone(),

@@ -6,8 +6,8 @@ use crate::plan::approval_text::ApprovalText;
 use crate::playbook::read;
 use crate::port::{HostClock, HostRandom, ManualQuestion, Operator as _, Question, Reply};
 
-const PLAYBOOK: &str = "firebreak: playbook/v1\nid: rehearsal\nname: Rehearsal\nversion: 1\ntypes: [mitigation]\nroles: { ic: { kind: individual, contact: incident-commander }, security: { kind: group, contact: security-officer } }\nsteps:\n  - id: ask\n    manual: look\n    owner: ic\n";
-const ANSWERS: &str = "firebreak: answers/v1\nplaybook: rehearsal\nvars: { files: \"{host_files}\" }\nanswers:\n  scope: { text: seen, values: { restore: false } }\n";
+const PLAYBOOK: &str = "firebreak: playbook/v1\nid: rehearsal\nname: Rehearsal\nversion: 1\ntypes: [mitigation]\nroles: { ic: { kind: individual, contact: incident-commander }, security: { kind: group, contact: security-officer } }\nvars: { files: { type: \"list<string>\", external: true }, ns: { type: string, external: true } }\nsteps:\n  - id: ask\n    manual: look\n    owner: ic\n";
+const ANSWERS: &str = "scope: { text: seen, values: { restore: false } }\n";
 
 /// A folder of its own that goes away.
 struct Folder(std::path::PathBuf);
@@ -78,9 +78,15 @@ fn a_stage_is_a_drill_with_its_world_people_and_files_and_is_taken_up_again_as_i
     assert_eq!(stage.custody.opened().targets, [stage.sim.target()]);
     let policy = stage.policy().expect("policy");
     assert_eq!(policy.people.len(), 3);
-    let files = stage.vars()["files"].clone();
+    let vars = stage.vars();
+    assert_eq!(
+        (vars.len(), vars["ns"].as_str()),
+        (2, "shop"),
+        "only what the playbook declares"
+    );
+    let files: Vec<String> = serde_json::from_str(&vars["files"]).expect("a list");
     assert!(
-        std::path::Path::new(&files)
+        std::path::Path::new(&files[0])
             .join("var/log/auth.log")
             .is_file()
     );
@@ -102,7 +108,7 @@ fn a_stage_is_a_drill_with_its_world_people_and_files_and_is_taken_up_again_as_i
     )
     .expect("reset");
     assert_eq!(again.sim.world(), stage.sim.world());
-    assert_eq!(again.script, stage.script);
+    assert_eq!(again.answers, stage.answers);
     assert_eq!(again.cast.executor(), stage.cast.executor());
     assert_eq!(again.policy().expect("policy"), policy);
     let keys = |s: &Stage| {

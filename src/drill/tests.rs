@@ -1,0 +1,149 @@
+//! A whole rehearsal: the embedded breach playbook through the real engine, ledger and bags, against the sim.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::action::{self, Actions};
+use crate::adapter::sim::{COMPROMISED, NAMESPACE, World};
+use crate::adapter::store::DirStore;
+use crate::adapter::webhook::Messages;
+use crate::custody::Custody;
+use crate::incident::{Actor, IncidentId};
+use crate::playbook::model::Playbook;
+use crate::playbook::{embedded, read};
+use crate::port::{HostClock, HostRandom, Ports, RunEvent, Store};
+use crate::run::{Confirmation, Confirmed, Ending, Engine, RunEnd};
+
+const NAME: &str = "security-breach";
+
+/// A drill's folder that goes away, and everything that was told.
+struct Rehearsal {
+    place: std::path::PathBuf,
+    told: Arc<Mutex<Vec<RunEvent>>>,
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.place);
+    }
+}
+
+impl Rehearsal {
+    fn new(name: &str) -> Self {
+        let place =
+            std::env::temp_dir().join(format!("firebreak-rehearsal-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        Rehearsal {
+            place,
+            told: Arc::default(),
+        }
+    }
+    fn store(&self) -> Box<dyn Store> {
+        Box::new(DirStore::open(&self.place).expect("folder"))
+    }
+    fn set(&self) -> Stage {
+        let request = Request {
+            id: IncidentId::parse("DRILL-1").expect("id"),
+            org: "unregistered.invalid".into(),
+            actor: Actor::person("me@here"),
+            playbook: &playbook(),
+            script: embedded::find(NAME)
+                .and_then(|e| e.answers)
+                .expect("answers")
+                .as_bytes(),
+        };
+        let clock = Arc::new(HostClock::for_drill());
+        Stage::set(self.store(), request, clock, Arc::new(HostRandom)).expect("set")
+    }
+    fn reset(&self) -> Stage {
+        let clock = Arc::new(HostClock::for_drill());
+        let actor = Actor::person("me@here");
+        let custody = Custody::open(self.store(), clock.clone(), Arc::new(HostRandom), &actor);
+        Stage::reset(
+            Arc::new(custody.expect("open")),
+            clock,
+            Arc::new(HostRandom),
+        )
+        .expect("reset")
+    }
+    fn engine(&self, stage: &Stage) -> Engine {
+        let told = self.told.clone();
+        let operator = stage.operator(Arc::new(move |e| {
+            told.lock().expect("told").push(e.clone())
+        }));
+        let actions = action::contain::actions(action::acquire::actions(Actions::default()));
+        Engine {
+            incident: stage.custody.id().clone(),
+            mode: crate::incident::Mode::Drill,
+            policy: stage.policy().expect("policy"),
+            ledger: stage.custody.ledger(),
+            exhibits: stage.custody.clone(),
+            files: stage.custody.clone(),
+            documents: stage.custody.clone(),
+            ports: Ports {
+                cluster: Some(stage.sim.cluster()),
+                notifier: Arc::new(Messages::shown()),
+                clock: Arc::new(HostClock::for_drill()),
+                random: Arc::new(HostRandom),
+            },
+            actions: actions.with(action::report_build::ReportBuild),
+            operator: Arc::new(operator),
+            executor: stage.cast.executor(),
+            cancel: watch::channel(false).1,
+            patience: Duration::ZERO,
+        }
+    }
+    async fn play(&self, stage: &Stage) -> RunEnd {
+        let engine = self.engine(stage);
+        let text = embedded::find(NAME).expect("embedded").text.as_bytes();
+        let plan = engine.plan(NAME, text, &stage.vars()).await.expect("plan");
+        let given = Confirmed {
+            shown_sha256: plan.digest.clone(),
+            reason: Some("EXERCISE".into()),
+        };
+        engine
+            .start(&plan.bytes, text, Confirmation::Given(given))
+            .await
+            .expect("run")
+    }
+}
+
+fn playbook() -> Playbook {
+    let text = embedded::find(NAME).expect("embedded").text;
+    read::read(text.as_bytes(), Some("security-breach.yaml")).expect("playbook")
+}
+
+/// What a drill must leave of the world, by what matters of it.
+fn contained(world: &World) -> bool {
+    let pod = world
+        .pod(NAMESPACE, COMPROMISED)
+        .expect("the evidence is still there");
+    let quarantine = pod.labels.get("firebreak/quarantine");
+    quarantine.is_some() && !pod.labels.contains_key("app") && pod.owner.is_none()
+}
+
+#[tokio::test]
+async fn the_breach_playbook_is_rehearsed_to_its_end_and_every_check_passes() {
+    let rehearsal = Rehearsal::new("whole");
+    let stage = rehearsal.set();
+    let end = rehearsal.play(&stage).await;
+    let report = Report::of(
+        &stage.custody.history().expect("history"),
+        stage.custody.place(),
+    )
+    .expect("report");
+    assert_eq!(
+        end.ending,
+        Ending::Completed,
+        "{:#?}\n{:#?}",
+        end,
+        rehearsal.told.lock().expect("told")
+    );
+    assert!(report.score.checks.iter().all(|c| c.passed), "{report:#?}");
+    assert!(report.objectives_met && report.exit == 0 && report.bag_exit == 0);
+    assert!(report.bags.len() >= 4 && report.actual_rto_s.is_some());
+    assert!(contained(&stage.sim.world()));
+}
