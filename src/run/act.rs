@@ -156,6 +156,13 @@ impl Job {
         };
         let cx = self.context();
         let args = values::action_args(call);
+        if let Err(e) = (action.spec().check_args)(args) {
+            return Ok(Err(End::Finished(failed(
+                "refused",
+                "FB1201",
+                e.to_string(),
+            ))));
+        }
         match tokio::time::timeout(self.limit + GRACE, action.apply(&cx, args)).await {
             Ok(Ok(applied)) => Ok(Ok(applied)),
             Ok(Err(e)) if e.class == Class::Ledger => Err(ledger_error(&e)),
