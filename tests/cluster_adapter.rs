@@ -766,3 +766,106 @@ async fn a_canary_runs_on_the_node_that_is_held_and_leaves_nothing() {
         .then_some(())
     });
 }
+
+#[tokio::test]
+async fn an_admission_policy_that_refuses_is_found_by_the_preview() {
+    let Some(lab) = Lab::find() else { return };
+    let namespace = lab.namespace("admission");
+    let name = namespace.name.clone();
+    let policy = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": [
+        { "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": { "name": name },
+          "spec": { "failurePolicy": "Fail",
+            "matchConstraints": { "resourceRules": [{ "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"],
+              "operations": ["CREATE"], "resources": ["networkpolicies"] }] },
+            "validations": [{ "expression": "false", "message": "no policies here" }] } },
+        { "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": name },
+          "spec": { "policyName": name, "validationActions": ["Deny"], "matchResources": {
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } } } } ] });
+    lab.apply(&policy.to_string());
+    let cluster = cluster(lab.kubeconfig()).await;
+    let spec = deny(&namespace, "inc-1");
+    let began = std::time::Instant::now();
+    let e = loop {
+        match cluster.change.put_policy(&spec, WriteMode::Preview).await {
+            Err(e) => break e,
+            Ok(_) => assert!(
+                began.elapsed() < support::lab::PATIENCE,
+                "the policy never refused"
+            ),
+        }
+    };
+    lab.try_kubectl([
+        "delete",
+        "validatingadmissionpolicy,validatingadmissionpolicybinding",
+        &name,
+    ]);
+    assert_eq!(e.cause, Cause::Rejected, "{e}");
+    assert!(e.detail.contains("no policies here"), "{e}");
+}
+
+#[tokio::test]
+async fn a_bad_token_and_a_foreign_certificate_are_named_as_such() {
+    let Some(lab) = Lab::find() else { return };
+    let folder = own_folder("adapter-credentials");
+    let text = lab.kubectl(["config", "view", "--raw", "-o", "json"]);
+    let with = |name: &str, edit: &dyn Fn(&mut serde_json::Value)| {
+        let mut config: serde_json::Value =
+            serde_json::from_str(&text).expect("kubectl prints JSON");
+        edit(&mut config);
+        let path = folder.join(name);
+        std::fs::write(&path, config.to_string()).expect("the test's folder can be written");
+        path
+    };
+    let token = with("token", &|c| {
+        c["users"][0]["user"] = serde_json::json!({ "token": "planted-s3cr3t" })
+    });
+    let e = cluster(token)
+        .await
+        .view
+        .identity()
+        .await
+        .expect_err("a bad token");
+    assert!(
+        e.cause == Cause::Refused && e.detail.contains("does not accept these credentials"),
+        "{e}"
+    );
+    assert!(!e.to_string().contains("s3cr3t"));
+
+    let other = with("certificate", &|c| {
+        let cluster = c["clusters"][0]["cluster"]
+            .as_object_mut()
+            .expect("a cluster");
+        cluster.remove("certificate-authority");
+        cluster.remove("certificate-authority-data");
+    });
+    let e = cluster(other)
+        .await
+        .view
+        .identity()
+        .await
+        .expect_err("an unknown authority");
+    assert!(
+        e.cause == Cause::Unreachable && e.detail.contains("certificate"),
+        "{e}"
+    );
+
+    let gone = with("gone", &|c| {
+        c["clusters"][0]["cluster"]["server"] = serde_json::json!("https://127.0.0.1:1")
+    });
+    let through = cluster(gone).await;
+    let e = through.view.identity().await.expect_err("nobody there");
+    assert!(
+        e.cause == Cause::Unreachable && e.detail.contains("cannot be reached"),
+        "{e}"
+    );
+    let e = through
+        .view
+        .look(&LookScope::Cluster)
+        .await
+        .expect_err("nobody there");
+    assert_eq!(
+        e.cause,
+        Cause::Unreachable,
+        "an empty snapshot would read as an empty cluster"
+    );
+}

@@ -8,6 +8,8 @@ mod browser;
 mod building;
 #[path = "document/histories.rs"]
 mod histories;
+#[path = "document/incidents.rs"]
+mod incidents;
 
 use std::path::PathBuf;
 
@@ -71,7 +73,7 @@ fn every_format_is_as_it_was_agreed() {
         if matches!(name, "breach" | "drill") {
             let digests = format!(
                 "incident.json {}\nincident.html {}\n",
-                files.document_sha256,
+                files.sha256,
                 histories::hex(file(&files, "incident.html").as_bytes())
             );
             golden(&format!("{name}.sha256"), &digests);
@@ -102,10 +104,10 @@ fn the_digest_of_incident_json_stands_in_every_format() {
     for (name, history) in all() {
         let (_, files) = made(&history);
         let json = file(&files, "incident.json");
-        assert_eq!(files.document_sha256, histories::hex(json.as_bytes()));
+        assert_eq!(files.sha256, histories::hex(json.as_bytes()));
         for format in ["incident.md", "incident.html", "lessons.md"] {
             let text = file(&files, format);
-            assert!(text.contains(&files.document_sha256), "{name} {format}");
+            assert!(text.contains(&files.sha256), "{name} {format}");
         }
     }
 }
@@ -441,4 +443,19 @@ fn six_hundred_lines_stay_below_a_megabyte() {
     let (_, files) = made(&history);
     let size = file(&files, "incident.html").len();
     assert!(size < 1_048_576, "{size} bytes");
+}
+
+/// Leaves the breach's page where a person can look at it.
+#[test]
+#[ignore = "writes a file to be looked at: FIREBREAK_LOOK=folder"]
+fn leave_the_pages_to_be_looked_at() {
+    let folder = PathBuf::from(std::env::var_os("FIREBREAK_LOOK").expect("FIREBREAK_LOOK"));
+    for (name, history) in all() {
+        let (_, files) = made(&history);
+        std::fs::write(
+            folder.join(format!("{name}.html")),
+            file(&files, "incident.html"),
+        )
+        .expect("write");
+    }
 }

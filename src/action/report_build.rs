@@ -32,7 +32,7 @@ static SPEC: ActionSpec = ActionSpec {
     effect: Effect::Read,
     phase: Phase::Review,
     uses: &[Use::Call],
-    args_schema: args_schema,
+    args_schema,
     check_args: check_as::<Args>,
     undo: UndoSpec::None(UNDO),
     result: &[("document_sha256", Sample::Text), ("files", Sample::Texts)],
@@ -121,7 +121,7 @@ impl Action for ReportBuild {
         }
         // A crash before this line leaves whole files and no entry: the step runs again and replaces them.
         let built = ReportBuilt {
-            document_sha256: rendered.document_sha256,
+            document_sha256: rendered.sha256,
             entries: document.control.ledger.entries,
             files: rendered
                 .files

@@ -191,3 +191,60 @@ fn roots(ca_file: Option<PathBuf>) -> Result<RootCertStore, String> {
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            incident: "INC-1".into(),
+            drill: false,
+            to: vec!["owner".into()],
+            text: "contained".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_text_is_kept_and_the_urls_secret_is_not_told_when_the_webhook_fails() {
+        // Nothing listens on the port of a listener that is gone.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| l.local_addr())
+            .expect("a free port")
+            .port();
+        let url = format!("https://localhost:{port}/hook/s3cr3t?token=t0ken");
+        let messages = Messages::posted(Webhook::new(&url, None).expect("a webhook"));
+        let e = messages.send(&message()).await.expect_err("nobody there");
+        assert_eq!(e.cause, Cause::Unreachable);
+        let said = format!("{e} {e:?}");
+        assert!(said.contains("localhost"), "{said}");
+        assert!(
+            !said.contains("s3cr3t") && !said.contains("t0ken"),
+            "{said}"
+        );
+        assert_eq!(messages.take(), [message()]);
+        assert_eq!(messages.take(), []);
+    }
+
+    #[test]
+    fn only_https_and_readable_certificates_are_taken() {
+        for url in [
+            "http://hooks.example/s3cr3t",
+            "hooks.example",
+            "https:///s3cr3t",
+        ] {
+            let e = Webhook::new(url, None).err().expect("refused");
+            assert!(
+                e.cause == Cause::Local && !e.to_string().contains("s3cr3t"),
+                "{e}"
+            );
+        }
+        let none = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let e = Webhook::new("https://hooks.example/x", Some(none.into())).err();
+        assert!(
+            e.expect("no certificate")
+                .to_string()
+                .contains("Cargo.toml")
+        );
+    }
+}

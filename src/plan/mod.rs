@@ -4,6 +4,8 @@
 //! signed text against one gate of it; [`policy`] says what a gate needs; [`stale`] says whether it still holds.
 
 pub mod approval;
+#[cfg(test)]
+mod approval_tests;
 pub mod approval_text;
 pub mod call;
 pub mod critical_path;

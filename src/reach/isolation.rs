@@ -499,12 +499,11 @@ pub fn protected(pod: &Pod) -> Option<&'static str> {
         "multus",
         "kindnet",
     ];
-    let named = |p: &&str| pod.name.starts_with(*p);
     if pod.namespace == "kube-system" {
         Some("a pod of kube-system")
     } else if pod.namespace == HANDS {
         Some("a pod of firebreak itself")
-    } else if PLUGINS.iter().any(|p| named(&p))
+    } else if PLUGINS.iter().any(|p| pod.name.starts_with(p))
         || pod
             .labels
             .get("k8s-app")

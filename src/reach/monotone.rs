@@ -148,8 +148,9 @@ impl Probes {
         let mut addresses: BTreeSet<String> =
             ["198.51.100.1".to_owned(), "2001:db8::1".to_owned()].into();
         let extra = states.iter().flat_map(|s| &s.extra);
+        let engine = Engine::new(world, &[]);
         for policy in world.policies.iter().chain(extra) {
-            if !concerns(world, policy, states) {
+            if !concerns(&engine, policy, states) {
                 continue;
             }
             for rule in rules(policy, Direction::Ingress)
@@ -207,9 +208,7 @@ impl Probes {
 }
 
 /// Policies that select the pod in some state, or name it as a peer in one state and not in another.
-fn concerns(world: &ClusterSnapshot, policy: &NetworkPolicy, states: &[State]) -> bool {
-    let empty = [];
-    let engine = Engine::new(world, &empty);
+fn concerns(engine: &Engine<'_>, policy: &NetworkPolicy, states: &[State]) -> bool {
     let subject = states
         .iter()
         .any(|s| s.pod.namespace == policy.namespace && policy.pod_selector.matches(&s.pod.labels));

@@ -10,19 +10,20 @@
 //! | FB1006 | a verification did not pass |
 //! | FB1007 | the host's clock went backwards |
 
-use crate::incident::Milestone;
+use crate::incident::body::ReportText;
+use crate::incident::{History, Milestone, kind};
 
 use super::document::{Finding, FindingKind, IncidentDocument, KeyTime, StepState};
-use super::times::moment;
-use super::{document::Cite, sections};
+use super::times::{cite, moment};
+use super::{document::Cite, sections, timeline};
 
-/// Everything that is open or contradicts itself, contradictions first.
-pub(super) fn findings(doc: &IncidentDocument, unreadable: Vec<(Cite, String)>) -> Vec<Finding> {
+/// Everything that is open or contradicts itself, contradictions first. [`super::build`] puts it into the document.
+pub fn check(doc: &IncidentDocument, history: &History) -> Vec<Finding> {
     let mut all = Vec::new();
     order(doc, &mut all);
     claims(doc, &mut all);
     verification(doc, &mut all);
-    for (cite, what) in unreadable {
+    for (cite, what) in unreadable(history) {
         all.push(contradiction("FB1005", "timeline", what, Some(cite)));
     }
     for line in doc.timeline.iter().filter(|l| l.clock_back_ms > 0) {
@@ -200,6 +201,27 @@ fn verification(doc: &IncidentDocument, all: &mut Vec<Finding>) {
             ));
         }
     }
+}
+
+/// Entries of a kind that we know, whose payload does not fit it, and texts for a section that there is not.
+fn unreadable(history: &History) -> Vec<(Cite, String)> {
+    let mut all = Vec::new();
+    for e in &history.entries {
+        if timeline::is_unreadable(e) {
+            let what = format!("entry {} ({}) cannot be read as its kind", e.seq, e.kind);
+            all.push((cite(e), what));
+        }
+    }
+    for (e, text) in history.bodies::<ReportText>(kind::REPORT_TEXT) {
+        if sections::section(&text.section).is_none() {
+            let what = format!(
+                "entry {} holds text for section `{}`, which there is not",
+                e.seq, text.section
+            );
+            all.push((cite(e), what));
+        }
+    }
+    all
 }
 
 /// The document's findings as text lines, for `report check`.

@@ -256,18 +256,25 @@ fn table(t: &Table, filtered: bool) -> String {
 }
 
 fn row(r: &Row) -> String {
-    let cells: String = r
+    let mut cells: String = r
         .cells
         .iter()
         .map(|c| format!("<td>{}</td>", cell(c)))
         .collect();
-    let own = match (r.lane, r.cells.last()) {
-        // A line of the timeline is where every proof link leads.
-        (Some(lane), Some(Cell::Cites(cites))) if cites.len() == 1 => {
-            format!(" id=\"e-{}\" data-lane=\"{lane}\"", cites[0].seq)
-        }
-        _ => String::new(),
-    };
+    let mut own = String::new();
+    // A line of the timeline is where every proof link leads: it holds the whole digest.
+    if let (Some(lane), Some(Cell::Cites(cites))) = (r.lane, r.cells.last())
+        && let [proof] = cites.as_slice()
+    {
+        own = format!(" id=\"e-{}\" data-lane=\"{lane}\"", proof.seq);
+        let link = format!("<td>{}</td>", cell(&Cell::Cites(cites.clone())));
+        cells.truncate(cells.len() - link.len());
+        cells.push_str(&format!(
+            "<td class=\"proof\">#{} <code>{}</code></td>",
+            proof.seq,
+            esc(&proof.sha256)
+        ));
+    }
     format!("<tr{own}>{cells}</tr>\n")
 }
 
@@ -293,12 +300,11 @@ fn cell(c: &Cell) -> String {
     }
 }
 
+/// A link to the line of the timeline, where the whole digest stands.
 fn cite(c: &Cite) -> String {
     let short: String = c.sha256.chars().take(16).collect();
     format!(
-        "<a class=\"cite\" href=\"#e-{}\" title=\"SHA-256 {}\">#{} <code>{}</code></a>",
-        c.seq,
-        esc(&c.sha256),
+        "<a href=\"#e-{0}\">#{0} <code>{1}</code></a>",
         c.seq,
         esc(&short)
     )

@@ -26,7 +26,8 @@ pub mod metrics;
 mod path;
 mod proof;
 mod response;
-mod sections;
+pub mod sections;
+mod story;
 mod svg;
 mod timeline;
 mod times;
@@ -46,7 +47,7 @@ pub use document::IncidentDocument;
 pub use sections::{Fill, Section, section, sections};
 
 use document::{
-    Cite, Classification, Control, Downtime, LedgerHead, PlaybookUsed, Prose, SCHEMA, Written,
+    Classification, Control, Downtime, LedgerHead, PlaybookUsed, Prose, SCHEMA, Written,
 };
 use times::cite;
 
@@ -56,10 +57,19 @@ pub type Texts = BTreeMap<String, String>;
 /// The files of a built document: name → bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Files {
-    /// SHA-256 of `incident.json`.
-    pub document_sha256: String,
+    /// SHA-256 of `incident.json`: the document's digest.
+    pub sha256: String,
     /// `incident.json`, `incident.md`, `incident.html`, `lessons.md`.
     pub files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Files {
+    /// Name and bytes of each, in the order in which they are to be written.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        self.files
+            .iter()
+            .map(|(name, bytes)| (*name, bytes.as_slice()))
+    }
 }
 
 /// Makes the document from the entries, as of a time.
@@ -87,7 +97,7 @@ pub fn build(history: &History, texts: &Texts, as_of: DateTime<Utc>) -> Incident
         containment,
         findings: vec![],
     };
-    doc.findings = check::findings(&doc, unreadable(history));
+    doc.findings = check::check(&doc, history);
     doc
 }
 
@@ -106,7 +116,7 @@ pub fn render(doc: &IncidentDocument, history: &History) -> Files {
             // Last, so that a digest is never there before what carries it.
             ("incident.json", canonical.bytes),
         ],
-        document_sha256: sha256,
+        sha256,
     }
 }
 
@@ -229,25 +239,4 @@ fn playbooks(history: &History) -> Vec<PlaybookUsed> {
             run: r.run,
         })
         .collect()
-}
-
-/// Entries of a kind that we know, whose payload does not fit it, and texts for a section that there is not.
-fn unreadable(history: &History) -> Vec<(Cite, String)> {
-    let mut all = Vec::new();
-    for e in &history.entries {
-        if timeline::is_unreadable(e) {
-            let what = format!("entry {} ({}) cannot be read as its kind", e.seq, e.kind);
-            all.push((cite(e), what));
-        }
-    }
-    for (e, text) in history.bodies::<ReportText>(kind::REPORT_TEXT) {
-        if section(&text.section).is_none() {
-            let what = format!(
-                "entry {} holds text for section `{}`, which there is not",
-                e.seq, text.section
-            );
-            all.push((cite(e), what));
-        }
-    }
-    all
 }

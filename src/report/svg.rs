@@ -13,7 +13,8 @@ use super::times::moment;
 const LEFT: i64 = 92;
 const WIDTH: i64 = 880;
 const LANE_HEIGHT: i64 = 34;
-const TOP: i64 = 92;
+const LEVELS: usize = 6;
+const TOP: i64 = 130;
 
 /// The picture as one `svg` element.
 pub(super) fn timeline(doc: &IncidentDocument) -> String {
@@ -130,10 +131,10 @@ fn short(text: &str) -> String {
     }
 }
 
-/// Names are set on four levels, so that neighbours do not cover each other.
+/// Names are set on several levels, so that neighbours do not cover each other.
 fn milestones(marks: &[(DateTime<Utc>, String)], scale: &Scale, bottom: i64) -> String {
     let mut sorted: Vec<&(DateTime<Utc>, String)> = marks.iter().collect();
-    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    sorted.sort_by_key(|m| m.0);
     // Milestones at one place share a line and a label.
     let mut groups: Vec<(i64, String)> = Vec::new();
     for (at, name) in sorted {
@@ -146,14 +147,16 @@ fn milestones(marks: &[(DateTime<Utc>, String)], scale: &Scale, bottom: i64) -> 
             _ => groups.push((x, name.clone())),
         }
     }
-    let mut ends = [0i64; 4];
+    let mut taken: [Vec<(i64, i64)>; LEVELS] = Default::default();
     let mut out = String::new();
     for (x, name) in groups {
         let width = 7 * i64::try_from(name.chars().count()).unwrap_or(0) + 10;
         let right = x + width > LEFT + WIDTH + 20;
         let begin = if right { x - width } else { x };
-        let level = (0..4).find(|l| ends[*l] <= begin).unwrap_or(3);
-        ends[level] = begin + width;
+        let end = begin + width;
+        let free = |spans: &Vec<(i64, i64)>| spans.iter().all(|(b, e)| end <= *b || *e <= begin);
+        let level = taken.iter().position(free).unwrap_or(LEVELS - 1);
+        taken[level].push((begin, end));
         let y = 20 + 19 * i64::try_from(level).unwrap_or(0);
         let (anchor, dx) = if right { ("end", -4) } else { ("start", 4) };
         out.push_str(&format!(

@@ -96,7 +96,7 @@ fn control(doc: &IncidentDocument) -> Vec<Block> {
         (
             "Mode",
             Cell::text(if doc.is_drill() {
-                "DRILL: an exercise, nothing here happened to a real system"
+                "DRILL: an exercise"
             } else {
                 "LIVE"
             }),

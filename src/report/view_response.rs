@@ -101,7 +101,13 @@ fn run_blocks(run: &RunStory) -> Vec<Block> {
         ),
         ("Run by", Cell::text(&run.executor)),
         ("Created", Cell::Time(run.created.clone())),
-        ("Ended", Cell::time(&run.ended)),
+        (
+            "Ended",
+            match &run.ended {
+                Some(t) => Cell::Time(t.clone()),
+                None => Cell::Mark(Tone::Open, "not ended".into()),
+            },
+        ),
         ("How", Cell::text(&run.how)),
     ];
     if let Some(why) = &run.why {
@@ -141,7 +147,7 @@ fn step_row(s: &StepStory) -> Row {
         name.push(Cell::text(format!("runbook {}", s.runbook.join(", "))));
     }
     let mut outcome = vec![Cell::Mark(tone(s.state), s.state.as_str().into())];
-    if let Some(by) = &s.by {
+    if let Some(by) = s.by.as_ref().filter(|b| *b != "skipped") {
         outcome.push(Cell::text(format!("by {by}")));
     }
     outcome.extend(s.red.iter().map(|r| Cell::Mark(Tone::Bad, r.clone())));
@@ -160,7 +166,8 @@ fn step_row(s: &StepStory) -> Row {
         took(s),
         match s.tries {
             0 => Cell::none(),
-            n => Cell::text(format!("{n} in {} attempts", s.attempts)),
+            1 => Cell::text("1"),
+            n => Cell::text(format!("{n}, attempts {}", s.attempts)),
         },
         Cell::Cites(s.cites.clone()),
     ]

@@ -25,3 +25,8 @@ pub use engine::{Confirmation, Confirmed, Engine, RunEnd, StepEnd};
 pub use error::EngineError;
 pub use journal::{Impossible, Journal};
 pub use machine::{Ending, Hold, Next, StepAt, Todo, next};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,13 @@ impl StepBag {
         self.note(what, "nothing", why);
     }
 
+    /// Says which pods are meant and are not there.
+    pub(super) fn gone(&mut self, pods: &[String]) {
+        for pod in pods {
+            self.missing("pod", pod);
+        }
+    }
+
     fn note(&mut self, what: &str, outcome: &str, why: &str) {
         self.notes
             .push(json!({ "source": what, "outcome": outcome, "why": why }));

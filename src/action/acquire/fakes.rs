@@ -123,6 +123,7 @@ impl Fakes {
             key: String::new(),
             ledger: Arc::new(self.clone()),
             custody: Some(Arc::new(self.clone())),
+            documents: None,
             ports: Ports {
                 cluster: Some(self.cluster()),
                 notifier: Arc::new(self.clone()),

@@ -11,7 +11,7 @@ use crate::reach::cluster::{Container, ContainerKind};
 
 use super::bag::StepBag;
 use super::pods::{self, PodArgs, Source};
-use super::{READS, RESULT, look_for_bag, read_failed, right, wide};
+use super::{READS, RESULT, look_for_bag, right, wide};
 
 static SPEC: ActionSpec = ActionSpec {
     name: "acquire.logs",
@@ -58,10 +58,11 @@ impl Action for Logs {
     async fn apply(&self, cx: &Context, args: &Value) -> Result<Applied, ActionError> {
         let args: PodArgs = pods::read(args)?;
         let cluster = cx.cluster()?;
-        let found = args.find(cluster).await.map_err(read_failed)?;
+        let found = args.find(cx, cluster).await?;
         let uid = pods::cluster_uid(cluster).await;
         let mut bag = StepBag::open(cx, "logs of pods")?;
-        for (at, pod) in found.into_iter().enumerate() {
+        bag.gone(&found.gone);
+        for (at, pod) in found.pods.into_iter().enumerate() {
             let source = Source::new(&uid, at + 1, pod);
             (cx.progress)(&format!("logs of {}", source.id()));
             for container in &source.pod.containers {

@@ -13,7 +13,7 @@ use crate::reach::cluster::ClusterSnapshot;
 
 use super::bag::StepBag;
 use super::pods::{self, PodArgs, Source, shown};
-use super::{READS, RESULT, look_for_bag, read_failed, right, wide};
+use super::{READS, RESULT, look_for_bag, right, wide};
 
 /// Owners of owners that are followed: a chain is two or three long; a longer one is somebody's loop.
 const CHAIN: usize = 8;
@@ -75,7 +75,7 @@ impl Action for Manifests {
     async fn apply(&self, cx: &Context, args: &Value) -> Result<Applied, ActionError> {
         let args: PodArgs = pods::read(args)?;
         let cluster = cx.cluster()?;
-        let found = args.find(cluster).await.map_err(read_failed)?;
+        let found = args.find(cx, cluster).await?;
         let uid = pods::cluster_uid(cluster).await;
         let scope = LookScope::Namespaces(vec![args.namespace.clone()]);
         let around = cluster.view.look(&scope).await;
@@ -85,7 +85,8 @@ impl Action for Manifests {
             ClusterSnapshot::default()
         });
         let mut seen = BTreeSet::new();
-        for (at, pod) in found.into_iter().enumerate() {
+        bag.gone(&found.gone);
+        for (at, pod) in found.pods.into_iter().enumerate() {
             let source = Source::new(&uid, at + 1, pod);
             (cx.progress)(&format!("API objects of {}", source.id()));
             let mut step = Step {

@@ -8,12 +8,16 @@ use serde_json::Value;
 
 use crate::action::registry::{ActionSpec, ArgError, read_as};
 use crate::incident::Category;
-use crate::incident::body::ObjectRef;
+use crate::incident::body::{ObjectRef, WriteIntended};
+use crate::incident::kind;
 use crate::port::{Cause, Cluster, ExhibitDraft, PortError, Right};
 use crate::reach::cluster::{Container, Pod, PodName};
 
 use super::super::{ActionError, Class, Context, Preview};
 use super::read_failed;
+
+/// The label that isolation puts on a pod, as its write entries name it.
+const QUARANTINE: &str = "labels/firebreak/quarantine";
 
 /// The pods to acquire from: one by name, or those that a label selector finds when the step runs.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -24,7 +28,7 @@ pub struct PodArgs {
     /// Name of one pod. Give this or `selector`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// Label selector, `app=web,tier!=db`. After isolation a pod has other labels: `firebreak/quarantine=…` finds it.
+    /// Label selector, `app=web,tier!=db`. Once this run has isolated pods of the namespace, those are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
 }
@@ -53,40 +57,74 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, A
 }
 
 impl PodArgs {
-    /// The pods, in order of their names.
-    pub(super) async fn find(&self, cluster: &Cluster) -> Result<Vec<Pod>, PortError> {
-        if let Some(name) = &self.pod {
-            let id = PodName {
-                namespace: self.namespace.clone(),
-                name: name.clone(),
-            };
-            let found = cluster.view.pod(&id).await?;
-            let gone = || {
-                PortError::new(
-                    Cause::NotFound,
-                    "acquire from pod",
-                    id.to_string(),
-                    "it is not there",
-                )
-            };
-            return Ok(vec![found.ok_or_else(gone)?]);
+    fn name(&self) -> Option<&str> {
+        self.pod.as_deref().filter(|p| !p.trim().is_empty())
+    }
+
+    /// The pods, in order of their names, and what is said of those that are gone.
+    ///
+    /// Isolation takes labels off, so that the selector it began with finds the replacements afterwards, not the suspects. Once this
+    /// run has isolated pods of the namespace, those are the ones that are meant, by name and UID.
+    pub(super) async fn find(&self, cx: &Context, cluster: &Cluster) -> Result<Found, ActionError> {
+        if let Some(name) = self.name() {
+            let found = self.named(cluster, name).await.map_err(read_failed)?;
+            return Ok(Found {
+                pods: vec![found],
+                gone: Vec::new(),
+            });
+        }
+        let isolated = isolated(cx, &self.namespace)?;
+        if !isolated.is_empty() {
+            let mut all = Found::default();
+            for object in isolated {
+                match self.named(cluster, &object.name).await {
+                    Ok(pod) if pod.uid == object.uid => all.pods.push(pod),
+                    Ok(_) => all
+                        .gone
+                        .push(format!("{} was replaced under its name", object.name)),
+                    Err(e) if e.cause == Cause::NotFound => {
+                        all.gone
+                            .push(format!("{} is not there any more", object.name));
+                    }
+                    Err(e) => return Err(read_failed(e)),
+                }
+            }
+            return Ok(all);
         }
         let selector = self.selector.as_deref().unwrap_or_default();
-        let mut found = cluster
+        let found = cluster
             .view
             .pods_by_selector(&self.namespace, selector)
-            .await?;
-        if found.is_empty() {
+            .await;
+        let mut pods = found.map_err(read_failed)?;
+        if pods.is_empty() {
             let on = format!("{} {selector}", self.namespace);
-            return Err(PortError::new(
-                Cause::NotFound,
-                "acquire from the pods of",
-                on,
-                "the selector finds none",
-            ));
+            let tried = "acquire from the pods of";
+            return Err(
+                PortError::new(Cause::NotFound, tried, on, "the selector finds none").into(),
+            );
         }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Found {
+            pods,
+            gone: Vec::new(),
+        })
+    }
+
+    async fn named(&self, cluster: &Cluster, name: &str) -> Result<Pod, PortError> {
+        let id = PodName {
+            namespace: self.namespace.clone(),
+            name: name.to_owned(),
+        };
+        let gone = || {
+            PortError::new(
+                Cause::NotFound,
+                "acquire from pod",
+                id.to_string(),
+                "it is not there",
+            )
+        };
+        cluster.view.pod(&id).await?.ok_or_else(gone)
     }
 
     /// What every pod action previews: which pods, bound by UID where they are named.
@@ -95,16 +133,16 @@ impl PodArgs {
             undo: super::READS.into(),
             ..Preview::default()
         };
-        match self.find(cx.cluster()?).await {
-            Err(e) if e.cause == Cause::NotFound => preview.blocked.push(e.to_string()),
-            Err(e) => return Err(read_failed(e)),
-            Ok(pods) => {
-                for pod in &pods {
+        match self.find(cx, cx.cluster()?).await {
+            Err(e) if e.class == Class::Failed => preview.blocked.push(e.to_string()),
+            Err(e) => return Err(e),
+            Ok(found) => {
+                for pod in &found.pods {
                     let id = shown(&pod.id().to_string());
                     preview
                         .changes
                         .push(format!("copy {what} of pod {id} into a sealed bag"));
-                    let facts = match self.pod {
+                    let facts = match self.name() {
                         Some(_) => &mut preview.binding,
                         None => &mut preview.shown,
                     };
@@ -116,10 +154,34 @@ impl PodArgs {
     }
 }
 
+/// The pods of a step.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) pods: Vec<Pod>,
+    /// One line for each that is meant and is not there.
+    pub(super) gone: Vec<String>,
+}
+
+/// Pods of a namespace that this run has put our label on, from the ledger.
+fn isolated(cx: &Context, namespace: &str) -> Result<Vec<ObjectRef>, ActionError> {
+    let history = cx.ledger.history()?;
+    let mut found: Vec<ObjectRef> = history
+        .bodies::<WriteIntended>(kind::WRITE_INTENDED)
+        .filter(|(entry, _)| entry.run() == Some(cx.run.as_str()))
+        .map(|(_, write)| write)
+        .filter(|w| w.object.kind == "Pod" && w.object.namespace == namespace)
+        .filter(|w| matches!(w.written.get(QUARANTINE), Some(Some(_))))
+        .map(|w| w.object)
+        .collect();
+    found.sort_by(|a, b| (&a.name, &a.uid).cmp(&(&b.name, &b.uid)));
+    found.dedup();
+    Ok(found)
+}
+
 /// Rights of a pod action in a namespace: only a selector needs `list` on pods.
 pub(super) fn rights_of(spec: &ActionSpec, args: &Value) -> Vec<Right> {
     let namespace = args["namespace"].as_str().unwrap_or_default();
-    let by_name = args["pod"].is_string();
+    let by_name = args["pod"].as_str().is_some_and(|p| !p.trim().is_empty());
     let needed = spec.rights.iter().filter(|r| {
         let lists_pods = r.group.is_empty() && r.resource == "pods" && r.verb == "list";
         !(by_name && lists_pods)

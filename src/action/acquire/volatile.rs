@@ -175,10 +175,10 @@ pub(super) async fn run(
     let first = per_pod();
     let found = tokio::time::timeout(budget.max(Duration::from_secs(1)), async {
         let pods = args.pods();
-        tokio::join!(pods.find(cluster), pods::cluster_uid(cluster))
+        tokio::join!(pods.find(cx, cluster), pods::cluster_uid(cluster))
     });
-    let (pods, uid) = match found.await {
-        Ok((pods, uid)) => (pods.map_err(super::read_failed)?, uid),
+    let (found, uid) = match found.await {
+        Ok((found, uid)) => (found?, uid),
         Err(_) => {
             return Err(ActionError::new(
                 Class::Timeout,
@@ -187,7 +187,8 @@ pub(super) async fn run(
         }
     };
     let mut bag = StepBag::open(cx, "volatile state before isolation")?;
-    for (at, pod) in pods.into_iter().enumerate() {
+    bag.gone(&found.gone);
+    for (at, pod) in found.pods.into_iter().enumerate() {
         let limit = if at == 0 { first.clone() } else { per_pod() };
         let source = Source::new(&uid, at + 1, pod);
         if limit.is_over() {
@@ -532,6 +533,42 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn after_isolation_the_selector_means_the_isolated_pods_and_not_their_replacements() {
+        use crate::incident::{Draft, kind};
+        use crate::port::Ledger as _;
+        let fakes = Fakes::new();
+        let (web, new) = (fakes.pod("web"), fakes.pod("web-replacement"));
+        let cx = fakes.context();
+        let wrote = |name: &str, uid: &str| {
+            let body = json!({
+                "object": { "kind": "Pod", "namespace": "shop", "name": name, "uid": uid }, "what": "label",
+                "before": { "labels/firebreak/quarantine": null }, "written": { "labels/firebreak/quarantine": "inc-1" },
+            });
+            let draft = Draft::new(kind::WRITE_INTENDED, &body).about(cx.refs());
+            fakes.append(vec![draft]).expect("appended");
+        };
+        wrote(&web.name, &web.uid);
+        wrote(&new.name, "another uid");
+        let args = json!({ "namespace": "shop", "pod": "", "selector": "app=web" });
+        let applied = Volatile.apply(&cx, &args).await.expect("applied");
+        let pods: Vec<Option<String>> = fakes
+            .taken()
+            .iter()
+            .map(|t| t.draft.system.get("pod").cloned())
+            .collect();
+        assert!(
+            pods.iter().flatten().all(|p| *p == web.name) && pods[0].is_some(),
+            "{pods:?}"
+        );
+        assert!(
+            applied.result["incomplete"][0]
+                .as_str()
+                .expect("a text")
+                .contains("was replaced")
+        );
+    }
+
     #[test]
     fn pods_are_named_in_exactly_one_way() {
         for (value, fits) in [
@@ -539,6 +576,14 @@ mod tests {
             (
                 json!({ "namespace": "shop", "selector": "app=web", "budget_s": 10 }),
                 true,
+            ),
+            (
+                json!({ "namespace": "shop", "pod": "web", "selector": "" }),
+                true,
+            ),
+            (
+                json!({ "namespace": "shop", "pod": "", "selector": "" }),
+                false,
             ),
             (json!({ "namespace": "shop" }), false),
             (

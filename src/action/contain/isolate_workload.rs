@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::action::registry::{ActionSpec, RightSpec, Sample, UndoSpec, Use, check_as};
 use crate::action::{Action, ActionError, Applied, Class, Context, Observed, Preview, Undone};
@@ -24,10 +24,10 @@ use crate::incident::{Effect, Phase};
 use crate::port::PolicySpec;
 use crate::reach::cluster::{ClusterSnapshot, Pod, Selector};
 use crate::reach::isolation::{CONTAINMENT, QUARANTINE, policy_name};
-use crate::reach::residual::residual;
 
 use super::journal::{Fields, Journal};
-use super::naming::{args, of_step, place};
+use super::naming::{args, place};
+use super::outcome::{Problems, applied, finish, outcomes};
 use super::preview;
 use super::proof;
 use super::release;
@@ -167,23 +167,6 @@ static SPEC: ActionSpec = ActionSpec {
 /// Isolates pods.
 pub struct IsolateWorkload;
 
-/// What became of one pod.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct PodOutcome {
-    /// `namespace/name`.
-    pub name: String,
-    /// UID.
-    pub uid: String,
-    /// `A`, `B`, or `-` when nothing is in force.
-    pub phase: &'static str,
-    /// `isolated`, `already`, `refused`, `conflict`, `denied`, `in-doubt`, `failed`.
-    pub outcome: String,
-    /// What still allows.
-    pub still_allowed: Vec<String>,
-    /// Why it is not as planned.
-    pub why: Option<String>,
-}
-
 #[async_trait]
 impl Action for IsolateWorkload {
     fn spec(&self) -> &'static ActionSpec {
@@ -264,31 +247,6 @@ fn single(targets: &[Target]) -> Option<&Target> {
     }
 }
 
-/// Why pods are not as planned, by UID.
-#[derive(Default)]
-pub(super) struct Problems {
-    by_uid: BTreeMap<String, ActionError>,
-}
-
-impl Problems {
-    fn has(&self, target: &Target) -> bool {
-        self.by_uid.contains_key(&target.pod.uid)
-    }
-    fn note(&mut self, uid: &str, error: ActionError) {
-        self.by_uid.entry(uid.to_owned()).or_insert(error);
-    }
-    fn landed(&mut self, uid: &str, landing: Landing) {
-        if let Some(error) = landing.error {
-            self.note(uid, error);
-        } else if !landing.is_there() {
-            self.note(
-                uid,
-                ActionError::new(Class::Failed, "the write did not come to be"),
-            );
-        }
-    }
-}
-
 /// One policy a namespace, then the label on each pod. Without the policy no label is written.
 async fn phase_a(
     cx: &Context,
@@ -334,7 +292,7 @@ async fn phase_b(
 }
 
 fn open<'t>(targets: &'t [Target], problems: &Problems) -> impl Iterator<Item = &'t Target> {
-    let failed: BTreeSet<String> = problems.by_uid.keys().cloned().collect();
+    let failed = problems.uids();
     targets
         .iter()
         .filter(move |t| t.refused.is_none() && !t.already && !failed.contains(&t.pod.uid))
@@ -505,113 +463,4 @@ fn recreated(world: &ClusterSnapshot, pod: &ObjectRef) -> ActionError {
         None => format!("pod {} with UID {} is gone", place(pod), pod.uid),
     };
     ActionError::new(Class::Conflict, words).hint("plan again for the pod that is there now")
-}
-
-/// Looks once more and says what is true now, not what was planned.
-async fn finish(
-    cx: &Context,
-    targets: &[Target],
-    problems: &Problems,
-) -> Result<Applied, ActionError> {
-    let world = targets::snapshot(cx.cluster()?).await?;
-    let outcomes = outcomes(&world, targets, problems);
-    let worst = |class: Class| problems.by_uid.values().find(|e| e.class == class).cloned();
-    if let Some(doubt) = worst(Class::InDoubt) {
-        return Err(doubt);
-    }
-    let good = outcomes
-        .iter()
-        .filter(|o| matches!(o.outcome.as_str(), "isolated" | "already"))
-        .count();
-    if good == 0 {
-        let first = problems.by_uid.values().next().cloned();
-        let refused = outcomes.iter().find_map(|o| o.why.clone());
-        return Err(first.unwrap_or_else(|| {
-            ActionError::new(
-                Class::Refused,
-                refused.unwrap_or_else(|| "no pod could be isolated".into()),
-            )
-        }));
-    }
-    Ok(applied(cx, outcomes))
-}
-
-fn outcomes(world: &ClusterSnapshot, targets: &[Target], problems: &Problems) -> Vec<PodOutcome> {
-    let one = |t: &Target| {
-        let now = find(world, &t.pod);
-        let labelled = now.is_some_and(|p| p.labels.get(QUARANTINE) == Some(&t.containment));
-        let moved =
-            t.moves_out() && now.is_some_and(|p| pod_fields(p, t.move_out.keys()) == t.move_out);
-        let problem = problems.by_uid.get(&t.pod.uid);
-        let outcome = match (&t.refused, problem, t.already) {
-            (Some(_), ..) => "refused".to_owned(),
-            (None, Some(e), _) => e.class.as_str().to_owned(),
-            (None, None, true) => "already".to_owned(),
-            (None, None, false) => "isolated".to_owned(),
-        };
-        let left = now.map_or_else(Vec::new, |p| residual(world, &[], p).lines());
-        PodOutcome {
-            name: place(&t.pod),
-            uid: t.pod.uid.clone(),
-            phase: match (labelled, moved) {
-                (_, true) => "B",
-                (true, false) => "A",
-                (false, false) => "-",
-            },
-            outcome,
-            still_allowed: targets::capped(left),
-            why: t
-                .refused
-                .clone()
-                .or_else(|| problem.map(ToString::to_string)),
-        }
-    };
-    targets.iter().map(one).collect()
-}
-
-fn applied(cx: &Context, outcomes: Vec<PodOutcome>) -> Applied {
-    let good = outcomes
-        .iter()
-        .filter(|o| matches!(o.outcome.as_str(), "isolated" | "already"))
-        .count();
-    let open = outcomes
-        .iter()
-        .filter(|o| !o.still_allowed.is_empty())
-        .count();
-    let failed = outcomes.len() - good;
-    let contained = failed == 0 && open == 0;
-    let verdict = if contained {
-        "contained-by-policy"
-    } else {
-        "not-contained"
-    };
-    let summary = match (contained, outcomes.as_slice()) {
-        (true, [one]) => format!("{} is contained by policy; probes prove it", one.name),
-        (true, all) => format!(
-            "{} pods are contained by policy; probes prove it",
-            all.len()
-        ),
-        (false, [one]) => format!(
-            "{} is not contained: {}",
-            one.name,
-            one.why
-                .clone()
-                .or_else(|| one.still_allowed.first().cloned())
-                .unwrap_or_default()
-        ),
-        (false, all) => format!(
-            "not contained: {failed} of {} pods failed, {open} still have something allowed",
-            all.len()
-        ),
-    };
-    Applied {
-        result: json!({
-            "verdict": verdict,
-            "containment": of_step(cx),
-            "pods": outcomes,
-            "isolated": good,
-            "failed": failed,
-        }),
-        summary,
-    }
 }

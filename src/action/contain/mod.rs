@@ -1,7 +1,7 @@
 //! Contain: isolate a pod, prove it, give it back; cordon its node; list what it could use; delete it last.
 //!
 //! Every write goes one way: intent into the ledger, the guarded write, a look where the reply was lost, what was seen into the ledger
-//! ([`write`]). [`journal`] reads those entries back: it is how a killed apply goes on and how a release knows what was there.
+//! (`write`). `journal` reads those entries back: it is how a killed apply goes on and how a release knows what was there.
 //! Plans come from [`crate::reach::isolation`]; nothing here decides who can reach whom.
 //!
 //! *Guarantees*: no write is sent before its intent is durable. A write whose outcome is not known is looked at before anything is
@@ -16,6 +16,7 @@ mod journal;
 mod list_credentials;
 mod matrix;
 mod naming;
+mod outcome;
 mod preview;
 mod probe_isolation;
 mod proof;

@@ -193,7 +193,7 @@ pub(super) fn begun(cx: &Context, history: &History, journal: &Journal) -> Vec<T
         }
     }
     let mut targets: Vec<Target> = by_uid.into_values().collect();
-    targets.sort_by(|a, b| place(&a.pod).cmp(&place(&b.pod)));
+    targets.sort_by_key(|t| place(&t.pod));
     targets
 }
 

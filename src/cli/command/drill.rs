@@ -87,7 +87,7 @@ fn compose(session: &Session, stage: &Stage) -> Result<Engine, CliError> {
     let terminal = Terminal::new(session.out, Given::Nothing);
     let operator = Arc::new(stage.operator(Arc::new(move |event| terminal.event(event))));
     let executor = stage.cast.executor();
-    let mut engine = engine(session, &stage.custody, Some(stage.sim.cluster()), operator, Some(&executor.id))?;
+    let mut engine = engine(session, &stage.custody, Some(stage.sim.ports()), operator, Some(&executor.id))?;
     engine.policy = stage.policy()?;
     Ok(engine)
 }

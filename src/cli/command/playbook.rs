@@ -60,6 +60,7 @@ pub enum PlaybookCommand {
         /// Exit 10 when the plan would change something
         #[arg(long)]
         detailed_exit_code: bool,
+        /// Which cluster
         #[command(flatten)]
         cluster: ClusterArgs,
     },
@@ -76,6 +77,7 @@ pub enum PlaybookCommand {
         /// First 12 digits of the plan's digest, typed, where there is no terminal
         #[arg(long, value_name = "DIGEST")]
         confirm: Option<String>,
+        /// Which cluster
         #[command(flatten)]
         cluster: ClusterArgs,
     },
@@ -89,6 +91,7 @@ pub enum PlaybookCommand {
         /// The incident's id, typed, where there is no terminal
         #[arg(long, value_name = "ID")]
         confirm: Option<String>,
+        /// Which cluster
         #[command(flatten)]
         cluster: ClusterArgs,
     },

@@ -64,7 +64,7 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
         let value = serde_json::json!({"schema": "firebreak/verify/v1", "path": path, "fingerprints": pinned, "fingerprint_from_this_host": from_state, "report": report});
         session.out.document(&value)?;
     }
-    session.out.answer(clean(&report.to_text()));
+    session.out.answer(clean(&report.to_string()));
     if from_state && let Some(f) = fingerprints.first() {
         session.out.answer(format!("\nPinned: {}\n        (from this host's own incident; a stranger pins it from paper with --fingerprint)", grouped(&f.hex())));
     }

@@ -65,7 +65,8 @@ async fn every_write_has_its_intent_before_and_what_was_seen_after() {
 async fn a_kill_after_any_entry_is_resumed_to_the_same_end() {
     let whole = shop(3);
     isolate(&whole, &web0()).await.expect("isolated");
-    let (entries, end) = (whole.lock().entries.len(), whole.pod("web-0").labels);
+    let entries = whole.lock().entries.len();
+    let end = whole.pod("web-0").labels;
     for kill_at in 1..=entries {
         let world = shop(3);
         world.lock().kill_at = Some(kill_at);
@@ -229,7 +230,8 @@ async fn a_preview_changes_nothing_names_the_facts_and_binds_them() {
         .await
         .expect("a preview");
     assert_eq!(picture(&world), before);
-    assert!(world.lock().entries.is_empty() && world.lock().writes == 0);
+    assert!(world.lock().entries.is_empty());
+    assert_eq!(world.lock().writes, 0);
     assert_eq!(preview.binding["cluster"], "uid-kube-system");
     assert_eq!(preview.binding["pod shop/web-0"], "uid-web-0");
     let text = format!("{:?}", preview.details);
@@ -305,4 +307,20 @@ async fn a_server_that_stays_away_after_a_write_leaves_it_in_doubt_and_resumes()
     let result = isolate(&world, &web0()).await.expect("resumed");
     assert_eq!(result["verdict"], "contained-by-policy");
     assert_eq!(world.lock().effects.len(), 3);
+}
+
+#[tokio::test]
+async fn a_kill_between_a_write_and_its_record_sends_nothing_twice() {
+    for n in 1..=3 {
+        let world = shop(3);
+        world.lock().kill_at_write = Some(n);
+        let _ = isolate(&world, &web0()).await;
+        world.revive();
+        let result = isolate(&world, &web0()).await.expect("resumed");
+        assert_eq!(
+            result["verdict"], "contained-by-policy",
+            "killed at write {n}"
+        );
+        assert_eq!(world.lock().writes, 3, "killed at write {n}");
+    }
 }

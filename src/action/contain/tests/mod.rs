@@ -2,7 +2,9 @@
 //! not, loses replies, and a ledger that can be killed after any entry.
 
 mod isolating;
+mod looking;
 mod others;
 mod proving;
 mod releasing;
+mod shops;
 mod world;

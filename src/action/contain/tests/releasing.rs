@@ -201,3 +201,31 @@ async fn isolating_again_after_a_release_starts_afresh() {
     let again = IsolateWorkload.apply(&cx, &args).await.expect("isolated");
     assert_eq!(again.result["verdict"], "contained-by-policy");
 }
+
+#[tokio::test]
+async fn a_kill_between_a_write_of_a_release_and_its_record_ends_the_same() {
+    for n in 1..=5 {
+        let (found, world) = isolated().await;
+        let at = world.lock().writes + n;
+        world.lock().kill_at_write = Some(at);
+        let _ = release(&world).await;
+        world.revive();
+        release(&world).await.expect("resumed");
+        as_found(&found, &world);
+    }
+}
+
+#[tokio::test]
+async fn undo_after_a_kill_between_a_write_and_its_record_gives_everything_back() {
+    let args = json!({"namespace": "shop", "pod": "web-0", "isolate_first": true});
+    for n in 1..=3 {
+        let (found, world) = (shop(3), shop(3));
+        world.lock().kill_at_write = Some(n);
+        let cx = world.step("isolate");
+        let _ = IsolateWorkload.apply(&cx, &args).await;
+        world.revive();
+        let undone = IsolateWorkload.undo(&cx, &json!({})).await.expect("undone");
+        assert!(matches!(undone, Undone::Undone(_)), "killed at write {n}");
+        as_found(&found, &world);
+    }
+}

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
 use tokio::sync::watch;
 
+use super::shops::web;
+pub(super) use super::shops::{labels, shop};
 use crate::action::Context;
 use crate::incident::body::ObjectRef;
 use crate::incident::{Draft, Entry, History, IncidentId, Mode, RunId, StepPath};
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub entries: Vec<Entry>,
     /// The process dies once the ledger has this many entries.
     pub kill_at: Option<usize>,
+    /// The process dies once this many writes were sent: the last one had its effect, and nobody recorded it.
+    pub kill_at_write: Option<usize>,
     /// The process is dead: nothing has any effect.
     pub dead: bool,
     /// Writes sent (previews not counted).
@@ -56,7 +59,8 @@ pub(super) struct State {
     pub no_tools: Vec<String>,
     /// Ports opened by `listen`: (pod UID, port).
     pub opened: Vec<(String, u16)>,
-    made: usize,
+    /// Objects made so far.
+    pub made: usize,
 }
 
 /// A handle on the world; every port is one.
@@ -79,6 +83,7 @@ impl World {
             key: "0".repeat(32),
             ledger: Arc::new(self.clone()),
             custody: None,
+            documents: None,
             ports: Ports {
                 cluster: Some(Cluster {
                     view: Arc::new(self.clone()),
@@ -100,6 +105,7 @@ impl World {
         let mut s = self.lock();
         s.dead = false;
         s.kill_at = None;
+        s.kill_at_write = None;
     }
     pub(super) fn pod(&self, name: &str) -> Pod {
         let s = self.lock();
@@ -109,115 +115,6 @@ impl World {
     pub(super) fn bodies<T: serde::de::DeserializeOwned>(&self, kind: &str) -> Vec<T> {
         let s = self.lock();
         s.entries.iter().filter_map(|e| e.body_as(kind)).collect()
-    }
-}
-
-/// `k=v,k=v` as labels.
-pub(super) fn labels(text: &str) -> Labels {
-    text.split(',')
-        .filter_map(|p| p.split_once('='))
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .collect()
-}
-
-fn web(n: usize) -> Pod {
-    Pod {
-        namespace: "shop".into(),
-        name: format!("web-{n}"),
-        uid: format!("uid-web-{n}"),
-        labels: labels("app=web,pod-template-hash=7d9"),
-        node: "node-1".into(),
-        ips: vec![format!("10.244.0.{}", n + 10)],
-        host_ip: "192.0.2.1".into(),
-        phase: "Running".into(),
-        ready: true,
-        service_account: "web".into(),
-        owner: Some(Owner {
-            kind: "ReplicaSet".into(),
-            name: "web-7d9".into(),
-            uid: "uid-rs".into(),
-        }),
-        containers: vec![Container {
-            name: "main".into(),
-            image: "web:1".into(),
-            running: true,
-            ports: vec![ContainerPort {
-                name: "http".into(),
-                port: 8080,
-                protocol: Protocol::Tcp,
-            }],
-            ..Container::default()
-        }],
-        secrets: vec![SecretUse {
-            name: "db-password".into(),
-            how: "env".into(),
-        }],
-        ..Pod::default()
-    }
-}
-
-/// A shop: `pods` pods of a ReplicaSet behind a Service, an ordinary allow policy, an enforcing plugin.
-pub(super) fn shop(pods: usize) -> World {
-    let mut cluster = ClusterSnapshot::default();
-    for ns in ["shop", "default", "kube-system"] {
-        cluster
-            .namespaces
-            .insert(ns.into(), labels(&format!("ns={ns}")));
-    }
-    cluster.pods = (0..pods).map(web).collect();
-    cluster.nodes.push(Node {
-        name: "node-1".into(),
-        uid: "uid-node-1".into(),
-        ips: vec!["192.0.2.1".into()],
-        ready: true,
-        ..Node::default()
-    });
-    cluster.controllers.push(Controller {
-        kind: "ReplicaSet".into(),
-        namespace: "shop".into(),
-        name: "web-7d9".into(),
-        uid: "uid-rs".into(),
-        selector: Selector::labels(labels("app=web,pod-template-hash=7d9")),
-        replicas: u32::try_from(pods).expect("few"),
-        owner: None,
-    });
-    cluster.services = vec![
-        service("shop", "web", "10.96.0.10", 80, Some(labels("app=web"))),
-        service("default", "kubernetes", "10.96.0.1", 443, None),
-    ];
-    cluster.policies.push(NetworkPolicy {
-        namespace: "shop".into(),
-        name: "allow-web".into(),
-        uid: "uid-allow-web".into(),
-        pod_selector: Selector::labels(labels("app=web")),
-        policy_types: Some(vec![Direction::Ingress]),
-        ingress: vec![PolicyRule::default()],
-        ..NetworkPolicy::default()
-    });
-    cluster.service_accounts.push(ServiceAccount {
-        namespace: "shop".into(),
-        name: "web".into(),
-        annotations: labels("eks.amazonaws.com/role-arn=arn:aws:iam::1:role/web"),
-        image_pull_secrets: vec!["registry".into()],
-    });
-    World(Arc::new(Mutex::new(State {
-        cluster,
-        enforces: true,
-        ..State::default()
-    })))
-}
-
-fn service(ns: &str, name: &str, ip: &str, port: u16, selector: Option<Labels>) -> Service {
-    Service {
-        namespace: ns.into(),
-        name: name.into(),
-        selector,
-        cluster_ip: ip.into(),
-        ports: vec![ServicePort {
-            port,
-            target: Some(PortRef::Number(8080)),
-            protocol: Protocol::Tcp,
-        }],
     }
 }
 
@@ -269,7 +166,7 @@ impl Ledger for World {
     }
 }
 
-fn fail(cause: Cause, on: &str) -> PortError {
+pub(super) fn fail(cause: Cause, on: &str) -> PortError {
     PortError::new(cause, "write", on, "as the test wants")
 }
 
@@ -309,6 +206,10 @@ impl State {
         if mode == WriteMode::Apply && effect(self, &value) {
             self.effects.push(format!("{what} {}", on.name));
             self.controllers_act();
+        }
+        if self.kill_at_write == Some(self.writes) && mode == WriteMode::Apply {
+            self.dead = true;
+            return Err(fail(Cause::LostReply, &on.name));
         }
         if fault == Some(Fault::LostAfter) {
             return Err(fail(Cause::LostReply, &on.name));
@@ -363,7 +264,7 @@ impl State {
         }
     }
 
-    fn answer(&self, from: &Pod, to: &ProbeTarget) -> Tried {
+    pub(super) fn answer(&self, from: &Pod, to: &ProbeTarget) -> Tried {
         let backend = |address: &str, port: u16| {
             let service = self
                 .cluster
@@ -611,122 +512,6 @@ impl World {
         pod.containers[0].ports.clear();
         s.cluster.pods.push(pod.clone());
         Ok(super::super::naming::pod_ref(&pod))
-    }
-}
-
-#[async_trait]
-impl ClusterView for World {
-    async fn identity(&self) -> Result<ClusterIdentity, PortError> {
-        Ok(ClusterIdentity {
-            context: "test".into(),
-            server: "https://127.0.0.1:6443".into(),
-            uid: "uid-kube-system".into(),
-            version: "v1.34.0".into(),
-            user: None,
-        })
-    }
-    async fn look(&self, _: &LookScope) -> Result<ClusterSnapshot, PortError> {
-        self.read(|s| s.cluster.clone())
-    }
-    async fn pod(&self, pod: &PodName) -> Result<Option<Pod>, PortError> {
-        self.read(|s| s.cluster.pods.iter().find(|p| p.id() == *pod).cloned())
-    }
-    async fn pods_by_selector(&self, ns: &str, text: &str) -> Result<Vec<Pod>, PortError> {
-        let selector = Selector::labels(labels(text));
-        self.read(|s| {
-            let all = s.cluster.pods.iter();
-            all.filter(|p| p.namespace == ns && selector.matches(&p.labels))
-                .cloned()
-                .collect()
-        })
-    }
-    async fn node(&self, name: &str) -> Result<Option<Node>, PortError> {
-        self.read(|s| s.cluster.nodes.iter().find(|n| n.name == name).cloned())
-    }
-    async fn object(&self, _: &str, _: &str, _: &str) -> Result<Option<Value>, PortError> {
-        Ok(None)
-    }
-    async fn events(&self, _: &str, _: &str) -> Result<Vec<Value>, PortError> {
-        Ok(Vec::new())
-    }
-    async fn may(&self, _: &[Right]) -> Result<Vec<RightAnswer>, PortError> {
-        Ok(Vec::new())
-    }
-    async fn enforcement(&self) -> Result<Enforcement, PortError> {
-        Ok(Enforcement {
-            plugin: None,
-            enforces: None,
-            basis: "a test".into(),
-        })
-    }
-    async fn roles_with(&self, _: &Right) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
-    }
-}
-
-impl World {
-    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, PortError> {
-        let s = self.lock();
-        if s.dead {
-            return Err(fail(Cause::Unreachable, "cluster"));
-        }
-        Ok(look(&s))
-    }
-}
-
-#[async_trait]
-impl Probe for World {
-    async fn connect(
-        &self,
-        from: &ProbeSource,
-        to: &ProbeTarget,
-        _: Duration,
-    ) -> Result<ProbeResult, PortError> {
-        let s = self.lock();
-        let pod = s.cluster.pods.iter().find(|p| p.uid == from.pod.uid);
-        let pod = pod.ok_or_else(|| fail(Cause::NotFound, &from.pod.name))?;
-        if s.dead || s.no_tools.contains(&pod.name) {
-            return Err(fail(Cause::Unsupported, &pod.name));
-        }
-        Ok(ProbeResult {
-            tried: s.answer(pod, to),
-            elapsed_ms: 1,
-        })
-    }
-    async fn listen(&self, at: &ProbeSource, port: u16, _: Duration) -> Result<(), PortError> {
-        let mut s = self.lock();
-        if s.dead || s.no_tools.contains(&at.pod.name) {
-            return Err(fail(Cause::Unsupported, &at.pod.name));
-        }
-        s.opened.push((at.pod.uid.clone(), port));
-        Ok(())
-    }
-    async fn sockets(&self, at: &ProbeSource) -> Result<Sockets, PortError> {
-        if self.lock().no_tools.contains(&at.pod.name) {
-            return Err(fail(Cause::Unsupported, &at.pod.name));
-        }
-        Ok(Sockets {
-            listening: Vec::new(),
-            established: vec!["10.244.0.10:41234 → 198.51.100.10:4444".into()],
-        })
-    }
-}
-
-#[async_trait]
-impl Acquire for World {
-    async fn capture(
-        &self,
-        pod: &ObjectRef,
-        _: &CaptureKind,
-    ) -> Result<Box<dyn ByteStream>, PortError> {
-        Err(fail(Cause::Unsupported, &pod.name))
-    }
-}
-
-#[async_trait]
-impl Notifier for World {
-    async fn send(&self, _: &Message) -> Result<Vec<String>, PortError> {
-        Ok(Vec::new())
     }
 }
 
