@@ -11,7 +11,6 @@ use crate::ledger::{Chain, ChainFault, Line, Lines, bag_number};
 use crate::note::{self, Fingerprint, NOTE_MAX, fingerprint, split_note};
 use crate::seal::Seal;
 use crate::source::{BagSource, Kind, Listed, read_all, read_if_there};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a ledger turned out to hold.

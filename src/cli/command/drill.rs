@@ -87,7 +87,7 @@ fn compose(session: &Session, stage: &Stage) -> Result<Engine, CliError> {
     let terminal = Terminal::new(session.out, Given::Nothing);
     let operator = Arc::new(stage.operator(Arc::new(move |event| terminal.event(event))));
     let executor = stage.cast.executor();
-    let mut engine = engine(session, &stage.custody, Some(stage.sim.ports()), operator, Some(&executor.id))?;
+    let mut engine = engine(session, &stage.custody, Some(stage.sim.cluster()), operator, Some(&executor.id))?;
     engine.policy = stage.policy()?;
     Ok(engine)
 }
@@ -100,11 +100,11 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         session.out.document(&report)?;
     }
     session.out.answer(format!("\nDRILL {} {}", custody.id(), if done { "completed" } else { "ended early" }));
-    for check in &report.checks {
+    for check in &report.score.checks {
         session.out.answer(clean(&format!("  {} {}: {}", if check.passed { "passed" } else { "FAILED" }, check.name, check.found)));
     }
     let rto = report.actual_rto_s.map_or_else(|| "not measurable".to_owned(), |s| format!("{s} s (simulated: no proof of an RTO)"));
-    session.out.answer(format!("score       {} of {}", report.passed, report.asked));
+    session.out.answer(format!("score       {} of {}", report.score.passed, report.score.asked));
     session.out.answer(format!("actual RTO  {rto}"));
     session.out.answer(format!("incident    {}", custody.place().display()));
     report.bags.iter().for_each(|b| session.out.answer(format!("bag         {b}")));
