@@ -479,6 +479,7 @@ impl Lab {
             policy,
             ledger: self.ledger.clone(),
             exhibits: self.bags.clone(),
+            documents: None,
             files: self.files.clone(),
             ports: Ports {
                 cluster: None,
