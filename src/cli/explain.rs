@@ -85,6 +85,9 @@ codes! {
     "FB0608": "The host's clock went back.", "Entries are kept in order and marked; set the clock right.";
     "FB0609": "The playbook on disk differs from the pinned one.", "The run goes on with the pinned one.";
     "FB0610": "There is no such run or step, or this is not the moment for it.", "firebreak incident status shows where each run stands.";
+    "FB0611": "A check does not hold.", "See what it found; correct it, then firebreak resume checks again.";
+    "FB0612": "A message could not be sent.", "Send it yourself and note it, or correct the webhook, then firebreak resume.";
+    "FB0613": "A person says that a manual step was not done.", "firebreak resume asks again.";
     "FB1001": "The document has open fields or contradictions.", "firebreak report check lists them; firebreak report write SECTION fills one.";
     "FB1100": "A fault of firebreak itself.", "Keep the message and the incident folder; nothing was lost that was acknowledged.";
     "FB1101": "The command line is wrong.", "firebreak help COMMAND.";

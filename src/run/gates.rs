@@ -155,7 +155,9 @@ impl Engine {
             .random
             .fill(&mut nonce)
             .map_err(|e| EngineError::files("take randomness from the host", &e))?;
+        // The text carries whole seconds.
         let now = self.ports.clock.now();
+        let now = chrono::DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
         let ttl = gates
             .iter()
             .filter_map(|g| {
