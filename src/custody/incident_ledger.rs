@@ -130,7 +130,10 @@ impl Drop for IncidentLedger {
     /// leaves them to the next one that appends.
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let unsigned = inner.fencing.is_some() && inner.last_signed.is_none_or(|(_, size)| size < inner.writer.size());
+        let unsigned = inner.fencing.is_some()
+            && inner
+                .last_signed
+                .is_none_or(|(_, size)| size < inner.writer.size());
         if unsigned && inner.signer.is_some() {
             _ = inner.lock().and_then(|guard| {
                 inner.refresh()?;
