@@ -229,7 +229,10 @@ impl Inner {
     }
 
     /// Appends as one batch. A torn tail that a crash left is set aside first, and told of.
+    ///
+    /// Without the epoch key nothing is appended: an entry that nobody can sign proves nothing.
     pub(super) fn append(&mut self, drafts: &[Draft]) -> Result<Vec<Entry>, LedgerError> {
+        self.signer()?;
         let fencing = match self.fencing {
             Some(ours) if ours == self.writer.last_writer() => ours,
             _ => self.writer.last_writer() + 1,

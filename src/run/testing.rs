@@ -271,6 +271,9 @@ impl OpenBag for MemoryBag {
     ) -> Result<ExhibitAcquired, CustodyError> {
         self.finish(Ended::Complete)
     }
+    fn leave_open(self: Box<Self>) -> Result<(), CustodyError> {
+        Ok(())
+    }
     fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {
         Ok(BagSealed {
             bag: "0001".into(),
