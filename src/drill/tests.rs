@@ -82,7 +82,7 @@ impl Rehearsal {
             ledger: stage.custody.ledger(),
             exhibits: stage.custody.clone(),
             files: stage.custody.clone(),
-            documents: stage.custody.clone(),
+            documents: Some(stage.custody.clone()),
             ports: Ports {
                 cluster: Some(stage.sim.cluster()),
                 notifier: Arc::new(Messages::shown()),

@@ -523,6 +523,7 @@ impl Lab {
             policy,
             ledger: self.ledger.clone(),
             exhibits: self.bags.clone(),
+            documents: None,
             files: self.files.clone(),
             documents: None,
             ports: Ports {
