@@ -525,7 +525,6 @@ impl Lab {
             exhibits: self.bags.clone(),
             documents: None,
             files: self.files.clone(),
-            documents: None,
             ports: Ports {
                 cluster: None,
                 notifier: Arc::new(Silent),
