@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Duration;
+use serde::{Deserialize, Serialize};
 
-use crate::adapter::sim::{COMPROMISED, NAMESPACE, Saver, SimCluster, WORLD_FILE, world_shop};
+use crate::adapter::sim::{
+    COMPROMISED, NAMESPACE, PROBE_IMAGE, Saver, SimCluster, WORLD_FILE, world_shop,
+};
 use crate::custody::{Custody, OpenRequest, OpeningError};
 use crate::incident::body::{Answer, IncidentOpened, MilestoneReached};
 use crate::incident::clock_text::millis;
@@ -22,6 +25,18 @@ use super::operator::DrillOperator;
 
 /// The answers as they were when the drill began.
 const ANSWERS: &str = "state/drill-answers.yaml";
+/// What is rehearsed, so that a drill that was killed before its run began can still begin.
+const SUBJECT: &str = "state/drill.json";
+
+/// What is rehearsed, and with which values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// Id of the playbook.
+    pub playbook: String,
+    /// Values for its variables, as `--var` would give them: the compromised pod, an image to probe with, the files of the drill's host.
+    pub vars: BTreeMap<String, String>,
+}
 
 /// What a drill starts with.
 pub struct Request<'a> {
@@ -47,7 +62,8 @@ pub struct Stage {
     pub cast: Arc<Cast>,
     /// Their answers, by step.
     pub answers: BTreeMap<StepPath, Answer>,
-    vars: BTreeMap<String, String>,
+    /// What is rehearsed.
+    pub subject: Subject,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -125,12 +141,20 @@ impl Stage {
             return Err(OpeningError::Exists(id).into());
         }
         let now = clock.now();
-        let vars = vars_for(request.playbook, &store.place());
+        let subject = Subject {
+            playbook: request.playbook.id.clone(),
+            vars: vars_for(request.playbook, &store.place()),
+        };
         let cast = Cast::new(request.playbook, random.as_ref())?;
         cast.keep(store.as_mut())?;
         store
             .replace(ANSWERS, request.script)
             .map_err(|e| DrillError::write(ANSWERS, &e))?;
+        let bytes =
+            serde_json::to_vec_pretty(&subject).map_err(|e| DrillError::Host(e.to_string()))?;
+        store
+            .replace(SUBJECT, &bytes)
+            .map_err(|e| DrillError::write(SUBJECT, &e))?;
         host_files::write(store.as_mut(), now)?;
         let mut seed = [0u8; 16];
         random
@@ -159,7 +183,7 @@ impl Stage {
             sim: Arc::new(sim),
             cast: Arc::new(cast),
             answers,
-            vars,
+            subject,
             clock,
             random,
         })
@@ -185,6 +209,8 @@ impl Stage {
                 .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
         };
         let answers = read_answers(&needed(ANSWERS)?)?;
+        let subject = serde_json::from_slice(&needed(SUBJECT)?)
+            .map_err(|e| DrillError::Damaged(format!("`{SUBJECT}`: {e}")))?;
         let sim = SimCluster::resume(&needed(WORLD_FILE)?, saver(store.as_ref())?, clock.clone())?;
         if !custody.opened().targets.contains(&sim.target()) {
             return Err(DrillError::Damaged(
@@ -196,7 +222,7 @@ impl Stage {
             cast: Arc::new(Cast::load(store.as_ref())?),
             custody,
             answers,
-            vars: BTreeMap::new(),
+            subject,
             clock,
             random,
         })
@@ -232,10 +258,9 @@ impl Stage {
         }
     }
 
-    /// Values for the playbook's variables, as `--var` would give them: the compromised pod, and the files of the drill's host. Empty for
-    /// a drill that goes on: a run's values stand in its ledger.
+    /// Values for the playbook's variables, as `--var` would give them.
     pub fn vars(&self) -> BTreeMap<String, String> {
-        self.vars.clone()
+        self.subject.vars.clone()
     }
 }
 
@@ -256,6 +281,7 @@ fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
     [
         ("ns", NAMESPACE.to_owned()),
         ("pod", COMPROMISED.to_owned()),
+        ("probe_image", PROBE_IMAGE.to_owned()),
         ("files", files),
     ]
     .into_iter()
