@@ -270,9 +270,7 @@ impl Driver {
         };
         let missing = reason.as_deref().is_none_or(|r| r.trim().is_empty());
         if decision == Decision::Approve && question.needs_reason && missing {
-            // Asked again: without a reason it opens nothing.
-            self.asked
-                .remove(&(at.clone(), question.call_sha256.clone()));
+            // Without a reason it opens nothing: the gate waits for one from elsewhere.
             return;
         }
         let body = GateDecided {

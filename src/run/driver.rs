@@ -31,8 +31,10 @@ use super::journal::Journal;
 use super::machine::{self, Ending, Hold, Next, Start, StepAt, Todo};
 use super::outcome::{End, done, failed, short};
 
-/// How often the ledger is read again for what people wrote meanwhile.
+/// How often the ledger is read again for what people wrote meanwhile, while it waits for them.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// The same while a step runs: a person may park the run.
+const LOOK_AGAIN_LATER: Duration = Duration::from_secs(1);
 
 /// What a task of the driver came back with.
 pub(super) enum Came {
@@ -268,7 +270,9 @@ impl Driver {
                 self.await_answer(at, deadline.as_deref(), journal, round)
             }
             Todo::AwaitDeadline { deadline, .. } => self.await_timer(at, deadline, round),
-            Todo::AwaitResult { .. } | Todo::Milestone { .. } => {}
+            // Nothing of ours works on it any more: nobody will ever answer.
+            Todo::AwaitResult { .. } => self.doubt(at, "our own process lost it", false, round),
+            Todo::Milestone { .. } => {}
             Todo::Decide { taken, .. } => {
                 let mut body = done(
                     "result",
@@ -319,7 +323,10 @@ impl Driver {
 
     /// Until a task comes back, a deadline goes by, somebody may have written to the ledger, or the operator interrupts.
     pub(super) async fn wait(&mut self, todos: &[Todo]) -> Result<(), EngineError> {
-        let mut pause = LOOK_AGAIN;
+        let people = todos
+            .iter()
+            .any(|t| matches!(t, Todo::AwaitGate { .. } | Todo::AwaitAnswer { .. }));
+        let mut pause = if people { LOOK_AGAIN } else { LOOK_AGAIN_LATER };
         let now = self.now();
         for todo in todos {
             let deadline = match todo {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::incident::body::{GateExpired, StepStarted};
+use crate::incident::body::{GateExpired, StepFinished, StepStarted};
 use crate::incident::{Draft, Effect, Refs, clock_text, kind};
 use crate::plan::call::idempotency_key;
 use crate::playbook::model::{Kind, Step};
@@ -131,10 +131,11 @@ impl Driver {
                 channel: "simulated".into(),
             });
         }
-        round.finish(
-            &self.definition,
-            &start.at,
-            &done("result", "simulated: it leaves the drill's world"),
-        );
+        // What the step would have answered is what its author let a plan assume.
+        let body = StepFinished {
+            outputs: step.plan_value.clone(),
+            ..done("result", "simulated: it leaves the drill's world")
+        };
+        round.finish(&self.definition, &start.at, &body);
     }
 }

@@ -207,9 +207,12 @@ impl RunFiles for MemoryFiles {
 
 /// Bags that keep their bytes.
 #[derive(Default)]
-pub(crate) struct MemoryBags(pub(crate) Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+pub(crate) struct MemoryBags(pub(crate) Kept);
 
-struct MemoryBag(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+/// Exhibits by name, with their bytes.
+type Kept = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+struct MemoryBag(Kept);
 
 impl Exhibits for MemoryBags {
     fn open_bag(&self, _: &str, _: &Refs) -> Result<Box<dyn OpenBag>, CustodyError> {
@@ -270,6 +273,9 @@ impl OpenBag for MemoryBag {
         _: &mut dyn FnMut(u64),
     ) -> Result<ExhibitAcquired, CustodyError> {
         self.finish(Ended::Complete)
+    }
+    fn leave_open(self: Box<Self>) -> Result<(), CustodyError> {
+        Ok(())
     }
     fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {
         Ok(BagSealed {
@@ -522,7 +528,6 @@ impl Lab {
             exhibits: self.bags.clone(),
             documents: None,
             files: self.files.clone(),
-            documents: None,
             ports: Ports {
                 cluster: None,
                 notifier: Arc::new(Silent),

@@ -28,7 +28,7 @@ impl<'a> Walk<'a> {
         Ok(match &attempt.at {
             At::Fresh => self.fresh(step, number, &attempt),
             At::Started { body, .. } if body.epoch < self.journal.epoch => {
-                self.cut_off(step, number, &attempt)
+                self.cut_off(step, number, &attempt, body.simulated)
             }
             At::Started { .. } => self.in_flight(step, number, &attempt),
             At::Finished { body, .. } if body.outcome == Outcome::Done => {
@@ -239,9 +239,17 @@ impl<'a> Walk<'a> {
     }
 
     /// Rule 4: started and not finished, and the process that started it is gone.
-    pub(super) fn cut_off(&mut self, step: &'a Step, number: u32, attempt: &Attempt) -> Progress {
+    pub(super) fn cut_off(
+        &mut self,
+        step: &'a Step,
+        number: u32,
+        attempt: &Attempt,
+        simulated: bool,
+    ) -> Progress {
         match &step.kind {
             Kind::Manual { .. } | Kind::Wait { .. } => self.in_flight(step, number, attempt),
+            // It was only to be recorded: nothing can have happened.
+            _ if simulated => self.ready(step, number, attempt),
             Kind::Notify(n) if n.external => self.look(step, number),
             _ if step.effect() == Effect::Read => self.ready(step, number, attempt),
             _ => self.look(step, number),
@@ -360,6 +368,12 @@ impl<'a> Walk<'a> {
         self.todos.push(todo);
         Progress::Open
     }
+}
+
+/// What a drill only records: what leaves its world. A child process does, unless its author says that it may run.
+fn is_simulated(step: &Step) -> bool {
+    let child = matches!(step.kind, Kind::Run { .. }) && step.drill.is_none();
+    child || step.drill_or_default() == DrillMode::Simulate
 }
 
 fn fill_code(error: &FillError) -> &'static str {
