@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::sim::{
@@ -34,6 +33,12 @@ const SUBJECT: &str = "state/drill.json";
 pub struct Subject {
     /// Id of the playbook.
     pub playbook: String,
+    /// Its name for people.
+    pub name: String,
+    /// Its marking.
+    pub tlp: String,
+    /// Who started it.
+    pub actor: Actor,
     /// Values for its variables, as `--var` would give them: the compromised pod, an image to probe with, the files of the drill's host.
     pub vars: BTreeMap<String, String>,
 }
@@ -143,6 +148,9 @@ impl Stage {
         let now = clock.now();
         let subject = Subject {
             playbook: request.playbook.id.clone(),
+            name: request.playbook.name.clone(),
+            tlp: request.playbook.tlp.clone(),
+            actor: request.actor.clone(),
             vars: vars_for(request.playbook, &store.place()),
         };
         let cast = Cast::new(request.playbook, random.as_ref())?;
@@ -174,10 +182,10 @@ impl Stage {
                     cast.allowed_signers(now).into_bytes(),
                 ),
             ]),
-            actor: request.actor.clone(),
+            actor: request.actor,
         };
         let custody = Custody::create(store, open, clock.clone(), random.clone())?;
-        declare(&custody, request.playbook, &request.actor, clock.as_ref())?;
+        declare(&custody, &subject, clock.as_ref())?;
         Ok(Stage {
             custody: Arc::new(custody),
             sim: Arc::new(sim),
@@ -209,7 +217,7 @@ impl Stage {
                 .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
         };
         let answers = read_answers(&needed(ANSWERS)?)?;
-        let subject = serde_json::from_slice(&needed(SUBJECT)?)
+        let subject: Subject = serde_json::from_slice(&needed(SUBJECT)?)
             .map_err(|e| DrillError::Damaged(format!("`{SUBJECT}`: {e}")))?;
         let sim = SimCluster::resume(&needed(WORLD_FILE)?, saver(store.as_ref())?, clock.clone())?;
         if !custody.opened().targets.contains(&sim.target()) {
@@ -217,6 +225,7 @@ impl Stage {
                 "its world is not the one it was opened for".into(),
             ));
         }
+        declare(&custody, &subject, clock.as_ref())?;
         Ok(Stage {
             sim: Arc::new(sim),
             cast: Arc::new(Cast::load(store.as_ref())?),
@@ -301,37 +310,48 @@ fn saver(store: &dyn Store) -> Result<Saver, DrillError> {
     }))
 }
 
-/// Declares the incident. Its first signal and impact are stated as of now: an exercise suffers from its own beginning only.
-fn declare(
-    custody: &Custody,
-    playbook: &Playbook,
-    actor: &Actor,
-    clock: &dyn Clock,
-) -> Result<(), DrillError> {
-    let opened = IncidentOpened {
-        title: format!("EXERCISE: {}", playbook.name),
-        severity: Severity::Sev1,
-        phase: Phase::Triage,
-        tlp: playbook.tlp.clone(),
-        source: Some("drill: simulated detection of a reverse shell in a web pod".into()),
+/// Declares the incident, or what a crash cut off of it. Its first signal and impact are stated as of now: an exercise suffers from its own
+/// beginning only.
+fn declare(custody: &Custody, subject: &Subject, clock: &dyn Clock) -> Result<(), DrillError> {
+    let history = custody.history()?;
+    let stated = |name: Milestone| {
+        history
+            .bodies::<MilestoneReached>(kind::MILESTONE)
+            .any(|(_, m)| m.name == name)
     };
-    let now = clock.now();
-    let stated = |name: Milestone, ago: Duration| {
-        let body = MilestoneReached {
-            name,
-            tier: None,
-            at: Some(millis(now - ago)),
-            confidence: Some("high".into()),
-            by: "statement".into(),
-        };
-        Draft::new(kind::MILESTONE, &body).by(actor)
-    };
-    custody.ledger().append(vec![
-        Draft::new(kind::INCIDENT_OPENED, &opened).by(actor),
-        stated(Milestone::Impact, Duration::zero()),
-        stated(Milestone::Detected, Duration::zero()),
-    ])?;
+    let mut drafts = Vec::new();
+    if history.of(kind::INCIDENT_OPENED).next().is_none() {
+        drafts.push(Draft::new(kind::INCIDENT_OPENED, &subject.declaration()));
+    }
+    for name in [Milestone::Impact, Milestone::Detected] {
+        if !stated(name) {
+            let body = MilestoneReached {
+                name,
+                tier: None,
+                at: Some(millis(clock.now())),
+                confidence: Some("high".into()),
+                by: "statement".into(),
+            };
+            drafts.push(Draft::new(kind::MILESTONE, &body));
+        }
+    }
+    if !drafts.is_empty() {
+        let drafts = drafts.into_iter().map(|d| d.by(&subject.actor)).collect();
+        custody.ledger().append(drafts)?;
+    }
     Ok(())
+}
+
+impl Subject {
+    fn declaration(&self) -> IncidentOpened {
+        IncidentOpened {
+            title: format!("EXERCISE: {}", self.name),
+            severity: Severity::Sev1,
+            phase: Phase::Triage,
+            tlp: self.tlp.clone(),
+            source: Some("drill: simulated detection of a reverse shell in a web pod".into()),
+        }
+    }
 }
 
 #[cfg(test)]

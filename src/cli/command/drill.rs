@@ -13,7 +13,7 @@ use crate::drill::{DrillError, Report, Request, Stage};
 use crate::incident::body::RunCreated;
 use crate::incident::{IncidentId, Mode, RunId, kind};
 use crate::playbook::{self, embedded};
-use crate::port::{HostClock, Operator as _};
+use crate::port::{HostClock, Ledger as _, Operator as _};
 use crate::run::{Confirmation, Confirmed, Ending, Engine, RunEnd};
 
 use super::run::{recover, tokio_run};
@@ -157,6 +157,8 @@ fn compose(session: &Session, stage: &Stage) -> Result<Engine, CliError> {
 }
 
 fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
+    // A drill that was killed between its last entry and the checkpoint over it is signed here.
+    custody.ledger().checkpoint()?;
     let done = matches!(end.ending, Ending::Completed) && exit_of(end) == Exit::Ok;
     let history = custody.history()?;
     let report = Report::of(&history, custody.place())?;
