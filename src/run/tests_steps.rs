@@ -411,3 +411,14 @@ async fn a_requirement_that_does_not_hold_blocks_and_done_if_leaves_nothing_to_d
     assert_eq!((lab.applied("x"), lab.applied("why")), (1, 0));
     assert_eq!(end.steps["then"].by, "probe");
 }
+
+#[tokio::test]
+async fn a_drill_records_a_child_and_runs_none_and_its_later_steps_get_what_a_plan_may_assume() {
+    let mut lab = Lab::new();
+    lab.mode = crate::incident::Mode::Drill;
+    let yaml = "firebreak: playbook/v1\nid: one\nname: One\nversion: 1\ntypes: [mitigation]\nvars: { out: { type: string } }\nsteps:\n  - id: it\n    run: [/bin/echo, hello]\n    effect: read\n    outputs: { out: { from: stdout } }\n    plan_value: { out: assumed }\n";
+    let end = start(&lab, yaml, &BTreeMap::new()).await.expect("runs");
+    assert_eq!(end.ending, Ending::Completed, "{end:?}");
+    assert_eq!(end.values["out"], "assumed");
+    assert!(lab.bags.0.lock().unwrap().is_empty(), "nothing ran");
+}

@@ -194,8 +194,7 @@ impl<'a> Walk<'a> {
         call: FilledCall,
         approval: Option<u64>,
     ) -> Progress {
-        let simulate =
-            self.definition.mode == Mode::Drill && step.drill_or_default() == DrillMode::Simulate;
+        let simulate = self.definition.mode == Mode::Drill && is_simulated(step);
         let timeout = match &step.kind {
             Kind::Wait { time } => match values::span(time, &self.values) {
                 Ok(time) => Some(time),
