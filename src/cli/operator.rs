@@ -75,6 +75,7 @@ impl Operator for Terminal {
             reason,
         } = &self.given
             && !question.signed
+            && question.what != "approve"
             && (!question.needs_reason || reason.is_some())
         {
             return Reply::Typed {

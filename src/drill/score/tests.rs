@@ -94,7 +94,8 @@ fn a_good_drill_passes_every_check_and_measures_its_rto() {
 
 #[test]
 fn each_fault_fails_its_own_check_and_no_other() {
-    let cases: [(&str, fn(&mut Book)); 9] = [
+    type Fault = fn(&mut Book);
+    let cases: [(&str, Fault); 9] = [
         ("no step failed", |b| {
             b.add(
                 kind::STEP_FINISHED,
