@@ -1,7 +1,7 @@
 //! Rehearsing a playbook against the sim world and scoring it.
 //!
 //! *Flow*: [`Stage::set`] makes a drill incident with its world ([`crate::adapter::sim`]), its [`Cast`] of personas with throw-away
-//! keys, and the answers embedded beside its playbook → the one engine runs the playbook, with [`Persona`](cast::Persona)s answering as its
+//! keys, and the answers embedded beside its playbook → the one engine runs the playbook, with [`Persona`]s answering as its
 //! [`Operator`](crate::port::Operator) → [`Score::of`] reads the ledger and the verifier and says what passed, by name. A drill that
 //! was killed goes on with [`Stage::reset`].
 //!

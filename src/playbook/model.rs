@@ -1,4 +1,4 @@
-//! A playbook as types: what [`super::read`] makes of a file and what `plan` and `run` work from.
+//! A playbook as types: what [`super::read()`] makes of a file and what `plan` and `run` work from.
 //!
 //! Blocks nest; nothing points at anything, so nothing can dangle. A step is found by its [`StepPath`]: ids joined by `/`, and a
 //! step without an id is `kind-N` by its place in its block (`then` and `else` of one `if` count as one block).
@@ -24,7 +24,7 @@ pub struct Position {
     pub column: u32,
 }
 
-/// One playbook, read and well-formed. Whether it is sensible is [`super::lint`]'s matter.
+/// One playbook, read and well-formed. Whether it is sensible is [`super::lint()`]'s matter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Playbook {
     /// Slug, equal to the stem of its file.

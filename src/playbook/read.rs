@@ -35,7 +35,7 @@ pub(super) const TYPES: [&str; 8] = [
 /// Reads a playbook. `file` is its name or path: its stem must be the playbook's id. None for text that has no file.
 ///
 /// # Errors
-/// Everything that keeps it from being a playbook, sorted by place. Warnings are [`super::lint`]'s.
+/// Everything that keeps it from being a playbook, sorted by place. Warnings are [`super::lint()`]'s.
 pub fn read(bytes: &[u8], file: Option<&str>) -> Result<Playbook, Vec<Finding>> {
     let tree = tree::read(bytes)?;
     let mut reader = Reader {

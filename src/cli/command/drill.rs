@@ -25,7 +25,7 @@ pub enum DrillCommand {
     Run {
         /// A built-in playbook that has answers for a drill
         playbook: String,
-        /// Id, else DRILL-<date>-<4 characters>
+        /// Id, else DRILL-DATE-XXXX
         #[arg(long)]
         id: Option<String>,
     },

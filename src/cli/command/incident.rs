@@ -19,7 +19,7 @@ pub enum IncidentCommand {
     Open {
         /// One line: what it is
         title: String,
-        /// Id, else INC-<date>-<4 characters>
+        /// Id, else INC-DATE-XXXX
         #[arg(long)]
         id: Option<String>,
         /// SEV1 (gravest) to SEV4
