@@ -39,27 +39,51 @@ pub struct Answered {
 pub async fn reach(session: &Session, args: &ClusterArgs) -> Result<Answered, CliError> {
     let set = |value: &str| Some(value.to_owned()).filter(|v| !v.is_empty());
     let options = ConnectOptions {
-        kubeconfig: args.kubeconfig.clone().or_else(|| set(&session.config.kubeconfig.value).map(Into::into)),
-        context: args.context.clone().or_else(|| set(&session.config.context.value)),
+        kubeconfig: args
+            .kubeconfig
+            .clone()
+            .or_else(|| set(&session.config.kubeconfig.value).map(Into::into)),
+        context: args
+            .context
+            .clone()
+            .or_else(|| set(&session.config.context.value)),
         namespace: args.namespace.clone(),
     };
     let connected = connect(&options).await.map_err(|e| {
         let error = CliError::from(e);
-        CliError { code: "FB1208", exit: Exit::Usage, ..error }.hint("name a file with --kubeconfig and a context with --context")
+        CliError {
+            code: "FB1208",
+            exit: Exit::Usage,
+            ..error
+        }
+        .hint("name a file with --kubeconfig and a context with --context")
     })?;
     let identity = connected.cluster.view.identity().await?;
-    Ok(Answered { connected, identity })
+    Ok(Answered {
+        connected,
+        identity,
+    })
 }
 
 /// Connects to the cluster that an incident is bound to: taken from its ledger, never from the current context.
 ///
 /// # Errors
 /// As [`reach`]; another cluster behind the same name is refused.
-pub async fn reach_bound(session: &Session, history: &History, args: &ClusterArgs) -> Result<Option<Answered>, CliError> {
-    let Some(Target::Cluster { context, .. }) = targets(history).into_iter().find(|t| matches!(t, Target::Cluster { .. })) else {
+pub async fn reach_bound(
+    session: &Session,
+    history: &History,
+    args: &ClusterArgs,
+) -> Result<Option<Answered>, CliError> {
+    let Some(Target::Cluster { context, .. }) = targets(history)
+        .into_iter()
+        .find(|t| matches!(t, Target::Cluster { .. }))
+    else {
         return Ok(None);
     };
-    let bound = ClusterArgs { context: Some(context).filter(|c| c != "in-cluster"), ..args.clone() };
+    let bound = ClusterArgs {
+        context: Some(context).filter(|c| c != "in-cluster"),
+        ..args.clone()
+    };
     let answered = reach(session, &bound).await?;
     check(history, &answered.identity)?;
     Ok(Some(answered))
@@ -67,8 +91,12 @@ pub async fn reach_bound(session: &Session, history: &History, args: &ClusterArg
 
 /// Every target of an incident, in order.
 pub fn targets(history: &History) -> Vec<Target> {
-    let opened = history.bodies::<crate::incident::body::LedgerOpened>(kind::LEDGER_OPENED).flat_map(|(_, b)| b.targets);
-    let added = history.bodies::<TargetAdded>(kind::TARGET_ADDED).map(|(_, b)| b.target);
+    let opened = history
+        .bodies::<crate::incident::body::LedgerOpened>(kind::LEDGER_OPENED)
+        .flat_map(|(_, b)| b.targets);
+    let added = history
+        .bodies::<TargetAdded>(kind::TARGET_ADDED)
+        .map(|(_, b)| b.target);
     opened.chain(added).collect()
 }
 
@@ -76,7 +104,14 @@ pub fn targets(history: &History) -> Vec<Target> {
 fn check(history: &History, identity: &ClusterIdentity) -> Result<bool, CliError> {
     let mut known = false;
     for target in targets(history) {
-        let Target::Cluster { context, server, uid } = target else { continue };
+        let Target::Cluster {
+            context,
+            server,
+            uid,
+        } = target
+        else {
+            continue;
+        };
         if uid == identity.uid {
             known = true;
         } else if context == identity.context {
@@ -97,8 +132,15 @@ fn check(history: &History, identity: &ClusterIdentity) -> Result<bool, CliError
 /// When another cluster answers behind the same context, or the ledger refuses.
 pub fn bind(custody: &Custody, identity: &ClusterIdentity) -> Result<(), CliError> {
     if !check(&custody.history()?, identity)? {
-        let target = Target::Cluster { context: identity.context.clone(), server: identity.server.clone(), uid: identity.uid.clone() };
-        custody.ledger().append(vec![Draft::new(kind::TARGET_ADDED, &TargetAdded { target })])?;
+        let target = Target::Cluster {
+            context: identity.context.clone(),
+            server: identity.server.clone(),
+            uid: identity.uid.clone(),
+        };
+        custody.ledger().append(vec![Draft::new(
+            kind::TARGET_ADDED,
+            &TargetAdded { target },
+        )])?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::custody::Custody;
 use crate::incident::{Actor, ActorKind};
 use crate::plan::Policy;
 use crate::port::{Cluster, Operator, Ports};
-use crate::run::{EngineError, Ending, Engine, RunEnd};
+use crate::run::{Ending, Engine, EngineError, RunEnd};
 
 use super::error::CliError;
 use super::exit::Exit;
@@ -32,10 +32,25 @@ pub fn actions() -> Actions {
 ///
 /// # Errors
 /// When its pinned trust files do not hold, or the webhook's address is wrong.
-pub fn engine(session: &Session, custody: &Arc<Custody>, cluster: Option<Cluster>, operator: Arc<dyn Operator>, executor: Option<&str>) -> Result<Engine, CliError> {
+pub fn engine(
+    session: &Session,
+    custody: &Arc<Custody>,
+    cluster: Option<Cluster>,
+    operator: Arc<dyn Operator>,
+    executor: Option<&str>,
+) -> Result<Engine, CliError> {
     let history = custody.history()?;
-    let executor = executor.map(str::to_owned).or_else(|| Some(session.config.me.value.clone()).filter(|m| !m.is_empty()));
-    let executor = executor.map_or_else(|| session.actor.clone(), |id| Actor { kind: ActorKind::Person, id, key: None });
+    let executor = executor
+        .map(str::to_owned)
+        .or_else(|| Some(session.config.me.value.clone()).filter(|m| !m.is_empty()));
+    let executor = executor.map_or_else(
+        || session.actor.clone(),
+        |id| Actor {
+            kind: ActorKind::Person,
+            id,
+            key: None,
+        },
+    );
     Ok(Engine {
         incident: custody.id().clone(),
         mode: history.mode,
@@ -44,7 +59,12 @@ pub fn engine(session: &Session, custody: &Arc<Custody>, cluster: Option<Cluster
         exhibits: custody.clone(),
         files: custody.clone(),
         documents: Some(custody.clone()),
-        ports: Ports { cluster, notifier: Arc::new(messages(session)?), clock: session.clock.clone(), random: session.random.clone() },
+        ports: Ports {
+            cluster,
+            notifier: Arc::new(messages(session)?),
+            clock: session.clock.clone(),
+            random: session.random.clone(),
+        },
         actions: actions(),
         operator,
         executor,
@@ -64,10 +84,15 @@ pub fn policy(custody: &Custody) -> Result<Policy, CliError> {
     }
     let read = |name: &str| custody.trusted(name);
     let (Some(people), Some(signers)) = (read("people.yaml")?, read("allowed_signers")?) else {
-        return Err(CliError::new(Exit::Tampered, "FB0604", "the incident's policy is `team` and its trust files are not pinned"));
+        return Err(CliError::new(
+            Exit::Tampered,
+            "FB0604",
+            "the incident's policy is `team` and its trust files are not pinned",
+        ));
     };
     let revoked = read("revoked_keys")?;
-    Policy::team(&people, &signers, revoked.as_deref()).map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))
+    Policy::team(&people, &signers, revoked.as_deref())
+        .map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))
 }
 
 fn messages(session: &Session) -> Result<Messages, CliError> {
@@ -75,7 +100,9 @@ fn messages(session: &Session) -> Result<Messages, CliError> {
     if url.is_empty() {
         return Ok(Messages::shown());
     }
-    let ca = Some(&session.config.webhook_ca.value).filter(|c| !c.is_empty()).map(Into::into);
+    let ca = Some(&session.config.webhook_ca.value)
+        .filter(|c| !c.is_empty())
+        .map(Into::into);
     Ok(Messages::posted(Webhook::new(url, ca)?))
 }
 
@@ -84,7 +111,12 @@ fn interrupts() -> watch::Receiver<bool> {
     let (tell, cancel) = watch::channel(false);
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+        let (Ok(mut int), Ok(mut term)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
+            return;
+        };
         let mut before = false;
         loop {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
@@ -105,7 +137,9 @@ pub fn exit_of(end: &RunEnd) -> Exit {
     let mut exit = match &end.ending {
         Ending::Completed => Exit::Ok,
         Ending::Parked(_) if end.interrupted => Exit::Interrupted,
-        Ending::Parked(hold) if hold.code.as_deref().is_some_and(|c| c.starts_with("FB05")) => Exit::Denied,
+        Ending::Parked(hold) if hold.code.as_deref().is_some_and(|c| c.starts_with("FB05")) => {
+            Exit::Denied
+        }
         Ending::Parked(_) => Exit::Parked,
         Ending::Stopped { .. } => Exit::Failed,
         Ending::InDoubt(_) => Exit::InDoubt,
@@ -131,21 +165,49 @@ impl From<EngineError> for CliError {
         let text = e.to_string();
         let code = explain::find(e.code()).map_or("FB1100", |known| known.code);
         let (exit, hint) = match &e {
-            EngineError::Playbook { .. } | EngineError::Variables(_) => (Exit::Usage, "correct it, then firebreak playbook lint FILE"),
-            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan"),
-            EngineError::Stale(_) => (Exit::Stale, "make a new plan, look at it, approve it: nothing was done"),
-            EngineError::OtherMode { .. } | EngineError::OtherIncident { .. } => (Exit::Stale, "name the plan's incident with --incident"),
-            EngineError::InTheWay(m) if m.code == "FB0405" => (Exit::Denied, "firebreak permissions contain prints the least role; have it bound, then plan again"),
-            EngineError::InTheWay(m) if m.code == "FB0403" => (Exit::Denied, "add a person with that role to people.yaml; incidents opened afterwards pin it"),
-            EngineError::InTheWay(_) => (Exit::Failed, "nothing was done; correct what is named, then plan again"),
-            EngineError::Busy(_) => (Exit::TryAgain, "wait for it, or type the same command again"),
-            EngineError::Impossible(_) => (Exit::Tampered, "firebreak verify --last says what is left"),
-            EngineError::Ledger(inner) => return CliError::from(inner.clone()),
-            EngineError::Files { .. } => (Exit::Failed, "free space or fix permissions, then firebreak resume"),
-            EngineError::NoSuchRun(_) | EngineError::NotNow(_) => {
-                return CliError::new(Exit::Usage, "FB0610", text).hint("firebreak incident status shows where each run stands");
+            EngineError::Playbook { .. } | EngineError::Variables(_) => {
+                (Exit::Usage, "correct it, then firebreak playbook lint FILE")
             }
-            EngineError::Refused(_) => (Exit::Denied, "firebreak explain CODE says why; nothing was approved"),
+            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan"),
+            EngineError::Stale(_) => (
+                Exit::Stale,
+                "make a new plan, look at it, approve it: nothing was done",
+            ),
+            EngineError::OtherMode { .. } | EngineError::OtherIncident { .. } => {
+                (Exit::Stale, "name the plan's incident with --incident")
+            }
+            EngineError::InTheWay(m) if m.code == "FB0405" => (
+                Exit::Denied,
+                "firebreak permissions contain prints the least role; have it bound, then plan again",
+            ),
+            EngineError::InTheWay(m) if m.code == "FB0403" => (
+                Exit::Denied,
+                "add a person with that role to people.yaml; incidents opened afterwards pin it",
+            ),
+            EngineError::InTheWay(_) => (
+                Exit::Failed,
+                "nothing was done; correct what is named, then plan again",
+            ),
+            EngineError::Busy(_) => (
+                Exit::TryAgain,
+                "wait for it, or type the same command again",
+            ),
+            EngineError::Impossible(_) => {
+                (Exit::Tampered, "firebreak verify --last says what is left")
+            }
+            EngineError::Ledger(inner) => return CliError::from(inner.clone()),
+            EngineError::Files { .. } => (
+                Exit::Failed,
+                "free space or fix permissions, then firebreak resume",
+            ),
+            EngineError::NoSuchRun(_) | EngineError::NotNow(_) => {
+                return CliError::new(Exit::Usage, "FB0610", text)
+                    .hint("firebreak incident status shows where each run stands");
+            }
+            EngineError::Refused(_) => (
+                Exit::Denied,
+                "firebreak explain CODE says why; nothing was approved",
+            ),
         };
         CliError::new(exit, code, text).hint(hint)
     }

@@ -83,10 +83,22 @@ impl Config {
             Err(e) => return Err(bad(path, &e.to_string())),
             Ok(text) => read(&text).map_err(|e| bad(path, &e))?,
         };
-        let pick = |from_file: Option<String>, env: &'static str, default: &str| match (std::env::var(env), from_file) {
-            (Ok(value), _) if !value.is_empty() => Set { value, origin: Origin::Env(env) },
-            (_, Some(value)) => Set { value, origin: Origin::File(path.clone()) },
-            _ => Set { value: default.to_owned(), origin: Origin::Default },
+        let pick = |from_file: Option<String>, env: &'static str, default: &str| match (
+            std::env::var(env),
+            from_file,
+        ) {
+            (Ok(value), _) if !value.is_empty() => Set {
+                value,
+                origin: Origin::Env(env),
+            },
+            (_, Some(value)) => Set {
+                value,
+                origin: Origin::File(path.clone()),
+            },
+            _ => Set {
+                value: default.to_owned(),
+                origin: Origin::Default,
+            },
         };
         let config = Config {
             org: pick(file.org, "FIREBREAK_ORG", "unregistered.invalid"),
@@ -98,8 +110,16 @@ impl Config {
             context: pick(file.context, "FIREBREAK_CONTEXT", ""),
         };
         let org = &config.org.value;
-        if org.is_empty() || org.starts_with("firebreak/") || !org.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b)) {
-            return Err(bad(path, "`org` must be lower case letters, digits and `._-/`"));
+        if org.is_empty()
+            || org.starts_with("firebreak/")
+            || !org
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b))
+        {
+            return Err(bad(
+                path,
+                "`org` must be lower case letters, digits and `._-/`",
+            ));
         }
         Ok(config)
     }
@@ -107,7 +127,11 @@ impl Config {
     /// Every key with its value and origin, for `firebreak config`. The webhook's address may hold a token: only whether it is set is said.
     pub fn rows(&self) -> Vec<(&'static str, String, String)> {
         let row = |name, set: &Set<String>| (name, set.value.clone(), set.origin.to_string());
-        let webhook = if self.webhook_url.value.is_empty() { String::new() } else { "(set; not shown)".to_owned() };
+        let webhook = if self.webhook_url.value.is_empty() {
+            String::new()
+        } else {
+            "(set; not shown)".to_owned()
+        };
         vec![
             row("org", &self.org),
             row("probe_image", &self.probe_image),
@@ -128,6 +152,13 @@ fn read(text: &str) -> Result<File, String> {
 }
 
 fn bad(path: &Path, detail: &str) -> CliError {
-    CliError::new(Exit::Usage, "FB1108", format!("cannot use the configuration `{}`: {detail}", path.display()))
-        .hint("firebreak config prints the keys; correct the file or move it away")
+    CliError::new(
+        Exit::Usage,
+        "FB1108",
+        format!(
+            "cannot use the configuration `{}`: {detail}",
+            path.display()
+        ),
+    )
+    .hint("firebreak config prints the keys; correct the file or move it away")
 }

@@ -26,7 +26,12 @@ pub type CliResult = Result<Exit, CliError>;
 impl CliError {
     /// A new one.
     pub fn new(exit: Exit, code: &'static str, message: impl Into<String>) -> Self {
-        CliError { code, message: message.into(), hint: None, exit }
+        CliError {
+            code,
+            message: message.into(),
+            hint: None,
+            exit,
+        }
     }
     /// A wrong command line.
     pub fn usage(message: impl Into<String>) -> Self {
@@ -44,11 +49,16 @@ impl From<OpeningError> for CliError {
     fn from(e: OpeningError) -> Self {
         let text = e.to_string();
         match e {
-            OpeningError::Exists(id) => CliError::new(Exit::Usage, "FB1102", text).hint(format!("use it with --incident {id}, or choose another --id")),
-            OpeningError::Missing(_) => CliError::new(Exit::Usage, "FB1103", text).hint("firebreak incident status lists the incidents that there are"),
-            OpeningError::Write { .. } => CliError::new(Exit::Failed, "FB1104", text).hint("free space or fix permissions, then type the same command again"),
+            OpeningError::Exists(id) => CliError::new(Exit::Usage, "FB1102", text).hint(format!(
+                "use it with --incident {id}, or choose another --id"
+            )),
+            OpeningError::Missing(_) => CliError::new(Exit::Usage, "FB1103", text)
+                .hint("firebreak incident status lists the incidents that there are"),
+            OpeningError::Write { .. } => CliError::new(Exit::Failed, "FB1104", text)
+                .hint("free space or fix permissions, then type the same command again"),
             OpeningError::Read { .. } => CliError::new(Exit::Failed, "FB1105", text),
-            OpeningError::Damaged { .. } => CliError::new(Exit::Tampered, "FB0604", text).hint("firebreak verify PATH says what is left"),
+            OpeningError::Damaged { .. } => CliError::new(Exit::Tampered, "FB0604", text)
+                .hint("firebreak verify PATH says what is left"),
             OpeningError::Ledger(e) => e.into(),
             OpeningError::Host(_) => CliError::new(Exit::Failed, "FB1106", text),
         }
@@ -72,10 +82,13 @@ impl From<CustodyError> for CliError {
         let text = e.to_string();
         match e {
             CustodyError::Ledger(e) => e.into(),
-            CustodyError::Write { .. } => CliError::new(Exit::Failed, "FB1204", text).hint("free space or fix permissions; the bag stays open and the next resume recovers it"),
+            CustodyError::Write { .. } => CliError::new(Exit::Failed, "FB1204", text).hint(
+                "free space or fix permissions; the bag stays open and the next resume recovers it",
+            ),
             CustodyError::Read { .. } => CliError::new(Exit::Failed, "FB1105", text),
             CustodyError::Tampered { .. } => CliError::new(Exit::Tampered, "FB0604", text),
-            CustodyError::Empty { .. } => CliError::new(Exit::Usage, "FB1205", text).hint("add something with firebreak evidence add"),
+            CustodyError::Empty { .. } => CliError::new(Exit::Usage, "FB1205", text)
+                .hint("add something with firebreak evidence add"),
             CustodyError::Host(_) => CliError::new(Exit::Failed, "FB1106", text),
         }
     }
@@ -87,19 +100,40 @@ impl From<PlacesError> for CliError {
             Some(cause) => format!("{e}: {cause}"),
             None => e.to_string(),
         };
-        CliError::new(Exit::Usage, "FB1107", text).hint("set FIREBREAK_HOME to a folder of your own")
+        CliError::new(Exit::Usage, "FB1107", text)
+            .hint("set FIREBREAK_HOME to a folder of your own")
     }
 }
 
 impl From<PortError> for CliError {
     fn from(e: PortError) -> Self {
         let (exit, code, hint) = match e.cause {
-            Cause::Refused => (Exit::Denied, "FB0405", Some("firebreak permissions contain prints the least role; have it bound, then type the same command again")),
+            Cause::Refused => (
+                Exit::Denied,
+                "FB0405",
+                Some(
+                    "firebreak permissions contain prints the least role; have it bound, then type the same command again",
+                ),
+            ),
             Cause::NotFound => (Exit::Usage, "FB1206", None),
             Cause::Conflict => (Exit::Stale, "FB0401", None),
-            Cause::Throttled => (Exit::TryAgain, "FB1202", Some("type the same command again")),
-            Cause::Unreachable => (Exit::Failed, "FB1207", Some("check the server, the network and --context, then type the same command again")),
-            Cause::LostReply | Cause::Timeout | Cause::Unreadable => (Exit::InDoubt, "FB0602", Some("firebreak resume looks before it acts")),
+            Cause::Throttled => (
+                Exit::TryAgain,
+                "FB1202",
+                Some("type the same command again"),
+            ),
+            Cause::Unreachable => (
+                Exit::Failed,
+                "FB1207",
+                Some(
+                    "check the server, the network and --context, then type the same command again",
+                ),
+            ),
+            Cause::LostReply | Cause::Timeout | Cause::Unreadable => (
+                Exit::InDoubt,
+                "FB0602",
+                Some("firebreak resume looks before it acts"),
+            ),
             Cause::Rejected | Cause::Unsupported | Cause::Local => (Exit::Failed, "FB1203", None),
         };
         let error = CliError::new(exit, code, e.to_string());
@@ -121,6 +155,11 @@ impl From<ActionError> for CliError {
             Class::Ledger => Exit::Failed,
             Class::Internal => Exit::Internal,
         };
-        CliError { code: e.code, message: e.message, hint: e.hint, exit }
+        CliError {
+            code: e.code,
+            message: e.message,
+            hint: e.hint,
+            exit,
+        }
     }
 }

@@ -85,7 +85,9 @@ impl Exit {
             Exit::Usage => "usage: the command line is wrong",
             Exit::Parked => "parked: a person is needed",
             Exit::Denied => "denied by policy, a missing right or an approver",
-            Exit::Missed => "done, but an objective was missed, or something is overdue or not proven",
+            Exit::Missed => {
+                "done, but an objective was missed, or something is overdue or not proven"
+            }
             Exit::Tampered => "verification failed: tampering",
             Exit::InDoubt => "in doubt: a decision is needed",
             Exit::Stale => "the plan is stale, nothing changed",
@@ -104,7 +106,10 @@ impl Exit {
 
     /// Every code, in numeric order.
     pub fn all() -> Vec<Exit> {
-        let mut all: Vec<Exit> = PRECEDENCE.into_iter().chain((20..=24).map(Exit::Verdict)).collect();
+        let mut all: Vec<Exit> = PRECEDENCE
+            .into_iter()
+            .chain((20..=24).map(Exit::Verdict))
+            .collect();
         all.sort_by_key(|e| e.code());
         all
     }
@@ -112,12 +117,19 @@ impl Exit {
     /// The one that counts when both apply.
     pub fn worst(self, other: Exit) -> Exit {
         let rank = |e: Exit| PRECEDENCE.iter().position(|p| *p == e).unwrap_or(0);
-        if rank(other) < rank(self) { other } else { self }
+        if rank(other) < rank(self) {
+            other
+        } else {
+            self
+        }
     }
 
     /// The table as `firebreak help exit-codes` prints it.
     pub fn table() -> String {
-        Exit::all().iter().map(|e| format!("{:>4}  {}\n", e.code(), e.meaning())).collect()
+        Exit::all()
+            .iter()
+            .map(|e| format!("{:>4}  {}\n", e.code(), e.meaning()))
+            .collect()
     }
 }
 

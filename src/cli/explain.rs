@@ -111,7 +111,9 @@ codes! {
 
 /// Finds a code, however it is written.
 pub fn find(code: &str) -> Option<&'static Explained> {
-    CODES.iter().find(|e| e.code.eq_ignore_ascii_case(code.trim()))
+    CODES
+        .iter()
+        .find(|e| e.code.eq_ignore_ascii_case(code.trim()))
 }
 
 #[cfg(test)]
@@ -137,7 +139,12 @@ mod tests {
                     todo.push(path);
                 } else if path.extension().is_some_and(|e| e == "rs") {
                     let text = std::fs::read_to_string(&path).expect("readable");
-                    missing.extend(pattern.captures_iter(&text).map(|c| c[1].to_owned()).filter(|c| find(c).is_none()));
+                    missing.extend(
+                        pattern
+                            .captures_iter(&text)
+                            .map(|c| c[1].to_owned())
+                            .filter(|c| find(c).is_none()),
+                    );
                 }
             }
         }

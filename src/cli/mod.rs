@@ -36,8 +36,15 @@ use session::Session;
 
 /// Contain a breach, prove it, preserve evidence and document it, on one signed ledger
 #[derive(Debug, Parser)]
-#[command(name = "firebreak", version, disable_help_subcommand = true, max_term_width = 110)]
-#[command(after_help = "First minute: firebreak doctor · firebreak contain pod NS/NAME · firebreak verify --last\nExit codes: firebreak help exit-codes · any code: firebreak explain FB0602")]
+#[command(
+    name = "firebreak",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 110
+)]
+#[command(
+    after_help = "First minute: firebreak doctor · firebreak contain pod NS/NAME · firebreak verify --last\nExit codes: firebreak help exit-codes · any code: firebreak explain FB0602"
+)]
 pub struct Cli {
     /// Incident, where several are open
     #[arg(long, global = true, value_name = "ID")]
@@ -121,7 +128,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             _ = e.print();
-            return if e.use_stderr() { exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
+            return if e.use_stderr() {
+                exit::Exit::Usage.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let out = Output::new(cli.json, cli.color, cli.no_input);
@@ -145,7 +156,9 @@ fn run(cli: Cli, out: Output) -> CliResult {
         _ => {}
     }
     let mut session = Session::new(out, cli.incident)?;
-    let Some(command) = cli.command else { return command::board::run(&session) };
+    let Some(command) = cli.command else {
+        return command::board::run(&session);
+    };
     match &command {
         Command::Doctor(args) => command::run::tokio_run(command::doctor::run(&session, args)),
         Command::Contain(c) => command::contain::run(&session, c),
@@ -164,6 +177,10 @@ fn run(cli: Cli, out: Output) -> CliResult {
         Command::Drill(c) => command::drill::run(&mut session, c),
         Command::Policy(c) => command::policy::run(&session, c),
         Command::Config => command::config::run(&session),
-        Command::Explain { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Help { .. } | Command::Permissions(_) => Ok(exit::Exit::Ok),
+        Command::Explain { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Help { .. }
+        | Command::Permissions(_) => Ok(exit::Exit::Ok),
     }
 }

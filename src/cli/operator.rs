@@ -39,43 +39,79 @@ pub struct Terminal {
 impl Terminal {
     /// A terminal.
     pub fn new(out: Output, given: Given) -> Self {
-        Terminal { out, given, asking: Mutex::new(()) }
+        Terminal {
+            out,
+            given,
+            asking: Mutex::new(()),
+        }
     }
 
     fn ask(&self, prompt: &str) -> Option<String> {
-        let _one = self.asking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _one = self
+            .asking
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         tokio::task::block_in_place(|| read_line(prompt).ok())
     }
 
     fn show(&self, question: &Question) {
         self.out.progress_end();
-        self.out.tell(clean(&format!("\n{} ({}, {})", question.title, question.step, question.effect)));
-        question.lines.iter().for_each(|l| self.out.tell(clean(&format!("  {l}"))));
+        self.out.tell(clean(&format!(
+            "\n{} ({}, {})",
+            question.title, question.step, question.effect
+        )));
+        question
+            .lines
+            .iter()
+            .for_each(|l| self.out.tell(clean(&format!("  {l}"))));
     }
 }
 
 #[async_trait]
 impl Operator for Terminal {
     async fn confirm(&self, question: &Question) -> Reply {
-        if let Given::Confirmed { shown_sha256, reason } = &self.given
+        if let Given::Confirmed {
+            shown_sha256,
+            reason,
+        } = &self.given
             && !question.signed
             && !question.needs_reason
         {
-            return Reply::Typed { reason: reason.clone(), shown_sha256: Some(shown_sha256.clone()) };
+            return Reply::Typed {
+                reason: reason.clone(),
+                shown_sha256: Some(shown_sha256.clone()),
+            };
         }
         if !self.out.can_ask || question.signed {
             return Reply::NoTerminal;
         }
         self.show(question);
-        let word = question.step.rsplit('/').next().unwrap_or(&question.step).to_owned();
-        if self.ask(&format!("Type {} to go on: ", self.out.strong(&word))).as_deref() != Some(word.as_str()) {
+        let word = question
+            .step
+            .rsplit('/')
+            .next()
+            .unwrap_or(&question.step)
+            .to_owned();
+        if self
+            .ask(&format!("Type {} to go on: ", self.out.strong(&word)))
+            .as_deref()
+            != Some(word.as_str())
+        {
             return Reply::Declined;
         }
-        let reason = if question.needs_reason { self.ask("Reason (it stands in the document): ").filter(|r| !r.is_empty()) } else { None };
+        let reason = if question.needs_reason {
+            self.ask("Reason (it stands in the document): ")
+                .filter(|r| !r.is_empty())
+        } else {
+            None
+        };
         if question.needs_reason && reason.is_none() {
             return Reply::Declined;
         }
-        Reply::Typed { reason, shown_sha256: None }
+        Reply::Typed {
+            reason,
+            shown_sha256: None,
+        }
     }
 
     async fn answer(&self, question: &ManualQuestion) -> Option<Answer> {
@@ -83,8 +119,16 @@ impl Operator for Terminal {
             return None;
         }
         self.out.progress_end();
-        let owner = question.owner.as_deref().map(|o| format!(" ({o})")).unwrap_or_default();
-        self.out.tell(clean(&format!("\n{}{owner}\n  {}", question.title, question.text.trim().replace('\n', "\n  "))));
+        let owner = question
+            .owner
+            .as_deref()
+            .map(|o| format!(" ({o})"))
+            .unwrap_or_default();
+        self.out.tell(clean(&format!(
+            "\n{}{owner}\n  {}",
+            question.title,
+            question.text.trim().replace('\n', "\n  ")
+        )));
         let text = self.ask("Answer (empty = later, with firebreak incident answer; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
         let (outcome, text) = match text.strip_prefix('!') {
             Some(rest) => (Outcome::Failed, rest.trim().to_owned()),
@@ -95,7 +139,11 @@ impl Operator for Terminal {
             let given = self.ask(&format!("  {name} = "))?;
             values.insert(name.clone(), typed(&given, sample));
         }
-        Some(Answer { text, outcome, values })
+        Some(Answer {
+            text,
+            outcome,
+            values,
+        })
     }
 
     fn event(&self, event: &RunEvent) {
@@ -108,7 +156,13 @@ impl Operator for Terminal {
                 self.out.progress(clean(&format!("… {step}: {line}")));
                 return;
             }
-            RunEvent::Finished { step, outcome, summary, elapsed_ms, .. } => format!(
+            RunEvent::Finished {
+                step,
+                outcome,
+                summary,
+                elapsed_ms,
+                ..
+            } => format!(
                 "{} {step}: {summary} ({})",
                 match outcome {
                     Outcome::Done => "done  ".to_owned(),
@@ -117,13 +171,34 @@ impl Operator for Terminal {
                 span(i64::try_from(*elapsed_ms).unwrap_or(i64::MAX))
             ),
             RunEvent::Skipped { step, why } => format!("skip   {step}: {why}"),
-            RunEvent::InDoubt { step, known } => format!("{} {step}: {known}", self.out.alarm("DOUBT ")),
-            RunEvent::Waiting { step, what, until } => format!("wait   {step}: {what}{}", until.as_deref().map(|u| format!(", until {u}")).unwrap_or_default()),
-            RunEvent::Decided { steps, who, how } => format!("decide {}: {who}, {how}", steps.join(", ")),
-            RunEvent::Milestone { name, step } => format!("{} {name} ({step})", self.out.strong("reach ")),
-            RunEvent::Notice { to, text, channel } => format!("notice to {} by {channel}: {text}", to.join(", ")),
-            RunEvent::Parked { why, hint } => format!("{} {why}\n       next: {hint}", self.out.strong("parked")),
-            RunEvent::Undone { step, outcome, summary, left } => {
+            RunEvent::InDoubt { step, known } => {
+                format!("{} {step}: {known}", self.out.alarm("DOUBT "))
+            }
+            RunEvent::Waiting { step, what, until } => format!(
+                "wait   {step}: {what}{}",
+                until
+                    .as_deref()
+                    .map(|u| format!(", until {u}"))
+                    .unwrap_or_default()
+            ),
+            RunEvent::Decided { steps, who, how } => {
+                format!("decide {}: {who}, {how}", steps.join(", "))
+            }
+            RunEvent::Milestone { name, step } => {
+                format!("{} {name} ({step})", self.out.strong("reach "))
+            }
+            RunEvent::Notice { to, text, channel } => {
+                format!("notice to {} by {channel}: {text}", to.join(", "))
+            }
+            RunEvent::Parked { why, hint } => {
+                format!("{} {why}\n       next: {hint}", self.out.strong("parked"))
+            }
+            RunEvent::Undone {
+                step,
+                outcome,
+                summary,
+                left,
+            } => {
                 let left: String = left.iter().map(|l| format!("\n       left: {l}")).collect();
                 format!("{outcome:<6} {step}: {summary}{left}")
             }
@@ -137,7 +212,10 @@ impl Operator for Terminal {
 /// Cleans a line but for the emphasis that we put in ourselves.
 fn keep_emphasis(line: &str) -> String {
     const OURS: [&str; 3] = ["\x1b[1;31m", "\x1b[1m", "\x1b[0m"];
-    let Some(at) = line.find("\x1b[0m").filter(|_| OURS.iter().any(|o| line.starts_with(o))) else {
+    let Some(at) = line
+        .find("\x1b[0m")
+        .filter(|_| OURS.iter().any(|o| line.starts_with(o)))
+    else {
         return clean(line);
     };
     let (mark, rest) = line.split_at(at + OURS[2].len());
@@ -152,8 +230,15 @@ fn typed(given: &str, sample: &Value) -> Value {
             "false" | "no" | "n" => Value::Bool(false),
             other => Value::String(other.to_owned()),
         },
-        Value::Number(_) => given.parse::<i64>().map_or_else(|_| Value::String(given.to_owned()), Value::from),
-        Value::Array(_) => Value::Array(given.split(',').map(|p| Value::String(p.trim().to_owned())).collect()),
+        Value::Number(_) => given
+            .parse::<i64>()
+            .map_or_else(|_| Value::String(given.to_owned()), Value::from),
+        Value::Array(_) => Value::Array(
+            given
+                .split(',')
+                .map(|p| Value::String(p.trim().to_owned()))
+                .collect(),
+        ),
         _ => Value::String(given.to_owned()),
     }
 }
@@ -164,7 +249,10 @@ mod tests {
 
     #[test]
     fn our_emphasis_stays_and_an_escape_from_outside_does_not() {
-        assert_eq!(keep_emphasis("\x1b[1mreach \x1b[0m web\x1b[2J"), "\x1b[1mreach \x1b[0m web\\u{1b}[2J");
+        assert_eq!(
+            keep_emphasis("\x1b[1mreach \x1b[0m web\x1b[2J"),
+            "\x1b[1mreach \x1b[0m web\\u{1b}[2J"
+        );
         assert_eq!(keep_emphasis("web\x1b[0m"), "web\\u{1b}[0m");
     }
 }

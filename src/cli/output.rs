@@ -59,7 +59,8 @@ impl Output {
 
     /// Prints the answer as JSON.
     pub fn document(&self, value: &impl Serialize) -> Result<(), CliError> {
-        let text = serde_json::to_string_pretty(value).map_err(|e| CliError::new(Exit::Internal, "FB1100", e.to_string()))?;
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|e| CliError::new(Exit::Internal, "FB1100", e.to_string()))?;
         _ = writeln!(std::io::stdout(), "{text}");
         Ok(())
     }
@@ -86,12 +87,20 @@ impl Output {
 
     /// Emphasis where there is colour; the words alone carry the meaning.
     pub fn strong(&self, text: &str) -> String {
-        if self.color { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Alarm where there is colour.
     pub fn alarm(&self, text: &str) -> String {
-        if self.color { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color {
+            format!("\x1b[1;31m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// Tells an error: message, hint.
@@ -100,7 +109,11 @@ impl Output {
             let value = serde_json::json!({"schema": "firebreak/error/v1", "code": e.code, "message": e.message, "hint": e.hint, "exit": e.exit.code()});
             _ = self.document(&value);
         }
-        self.tell(format!("{}: {}", self.alarm(&format!("error[{}]", e.code)), clean(&e.message)));
+        self.tell(format!(
+            "{}: {}",
+            self.alarm(&format!("error[{}]", e.code)),
+            clean(&e.message)
+        ));
         if let Some(hint) = &e.hint {
             self.tell(format!("{}: {}", self.strong("hint"), clean(hint)));
         }
@@ -120,7 +133,11 @@ pub fn clean(text: &str) -> String {
 
 /// A fingerprint or digest in groups of four, for reading aloud.
 pub fn grouped(hex: &str) -> String {
-    hex.as_bytes().chunks(4).map(|c| String::from_utf8_lossy(c).into_owned()).collect::<Vec<_>>().join(" ")
+    hex.as_bytes()
+        .chunks(4)
+        .map(|c| String::from_utf8_lossy(c).into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]

@@ -76,7 +76,11 @@ impl Session {
         let folder = self.places.incident(&id);
         // The epoch key is erased at close; its absence is the cheapest sign, and the ledger is what decides once it is opened.
         let closed = !folder.join("state/epoch.key").exists();
-        let mode = if id.as_str().starts_with("DRILL-") { Mode::Drill } else { Mode::Live };
+        let mode = if id.as_str().starts_with("DRILL-") {
+            Mode::Drill
+        } else {
+            Mode::Live
+        };
         Glance { id, mode, closed }
     }
 
@@ -88,7 +92,10 @@ impl Session {
     pub fn incident(&self) -> Result<Custody, CliError> {
         match self.chosen()? {
             Some(id) => self.open(&id),
-            None => Err(CliError::new(Exit::Usage, "FB1103", "there is no open incident").hint("firebreak incident open TITLE, or firebreak contain pod NS/NAME")),
+            None => Err(
+                CliError::new(Exit::Usage, "FB1103", "there is no open incident")
+                    .hint("firebreak incident open TITLE, or firebreak contain pod NS/NAME"),
+            ),
         }
     }
 
@@ -98,17 +105,32 @@ impl Session {
     /// When the name is wrong or several are open.
     pub fn chosen(&self) -> Result<Option<IncidentId>, CliError> {
         if let Some(asked) = &self.asked {
-            return IncidentId::parse(asked).map(Some).map_err(|e| CliError::usage(e.to_string()));
+            return IncidentId::parse(asked)
+                .map(Some)
+                .map_err(|e| CliError::usage(e.to_string()));
         }
         let open: Vec<_> = self.glances()?.into_iter().filter(|g| !g.closed).collect();
         let live: Vec<_> = open.iter().filter(|g| g.mode == Mode::Live).collect();
-        let candidates: Vec<IncidentId> = if live.is_empty() { open.iter().map(|g| g.id.clone()).collect() } else { live.iter().map(|g| g.id.clone()).collect() };
+        let candidates: Vec<IncidentId> = if live.is_empty() {
+            open.iter().map(|g| g.id.clone()).collect()
+        } else {
+            live.iter().map(|g| g.id.clone()).collect()
+        };
         match candidates.as_slice() {
             [] => Ok(None),
             [one] => Ok(Some(one.clone())),
             several => {
-                let names = several.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
-                Err(CliError::new(Exit::Usage, "FB1109", format!("several incidents are open: {names}")).hint(format!("say which: --incident {}", several[0])))
+                let names = several
+                    .iter()
+                    .map(|id| id.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                Err(CliError::new(
+                    Exit::Usage,
+                    "FB1109",
+                    format!("several incidents are open: {names}"),
+                )
+                .hint(format!("say which: --incident {}", several[0])))
             }
         }
     }
@@ -120,12 +142,35 @@ impl Session {
     pub fn open(&self, id: &IncidentId) -> Result<Custody, CliError> {
         let folder = self.places.incident(id);
         if !folder.join("ledger/ledger.jsonl").is_file() {
-            let known = self.places.incidents()?.iter().map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
-            let hint = if known.is_empty() { "firebreak incident open TITLE".to_owned() } else { format!("there are: {known}") };
-            return Err(CliError::new(Exit::Usage, "FB1103", format!("there is no incident {id} in `{}`", self.places.root.display())).hint(hint));
+            let known = self
+                .places
+                .incidents()?
+                .iter()
+                .map(|i| i.to_string())
+                .collect::<Vec<_>>()
+                .join(", ");
+            let hint = if known.is_empty() {
+                "firebreak incident open TITLE".to_owned()
+            } else {
+                format!("there are: {known}")
+            };
+            return Err(CliError::new(
+                Exit::Usage,
+                "FB1103",
+                format!(
+                    "there is no incident {id} in `{}`",
+                    self.places.root.display()
+                ),
+            )
+            .hint(hint));
         }
         let store = store(&folder)?;
-        Ok(Custody::open(store, self.clock.clone(), self.random.clone(), &self.actor)?)
+        Ok(Custody::open(
+            store,
+            self.clock.clone(),
+            self.random.clone(),
+            &self.actor,
+        )?)
     }
 
     /// Makes a new incident folder and declares the incident in it.
@@ -148,7 +193,12 @@ impl Session {
             trust,
             actor: self.actor.clone(),
         };
-        let custody = Custody::create(store(&folder)?, open, self.clock.clone(), self.random.clone())?;
+        let custody = Custody::create(
+            store(&folder)?,
+            open,
+            self.clock.clone(),
+            self.random.clone(),
+        )?;
         let declared = IncidentOpened {
             title: request.title,
             severity: request.severity,
@@ -156,7 +206,9 @@ impl Session {
             tlp: "TLP:AMBER".into(),
             source: request.source,
         };
-        custody.ledger().append(vec![Draft::new(kind::INCIDENT_OPENED, &declared).by(&self.actor)])?;
+        custody.ledger().append(vec![
+            Draft::new(kind::INCIDENT_OPENED, &declared).by(&self.actor),
+        ])?;
         Ok(custody)
     }
 
@@ -170,32 +222,62 @@ impl Session {
         let day = self.clock.now().format("%Y%m%d");
         for _ in 0..64 {
             let mut bytes = [0; 4];
-            self.random.fill(&mut bytes).map_err(|e| CliError::new(Exit::Failed, "FB1106", format!("no randomness: {e}")))?;
-            let tail: String = bytes.iter().map(|b| char::from(BASE32[usize::from(b % 32)])).collect();
-            let id = IncidentId::parse(&format!("{prefix}-{day}-{tail}")).map_err(|e| CliError::new(Exit::Internal, "FB1100", e.to_string()))?;
+            self.random.fill(&mut bytes).map_err(|e| {
+                CliError::new(Exit::Failed, "FB1106", format!("no randomness: {e}"))
+            })?;
+            let tail: String = bytes
+                .iter()
+                .map(|b| char::from(BASE32[usize::from(b % 32)]))
+                .collect();
+            let id = IncidentId::parse(&format!("{prefix}-{day}-{tail}"))
+                .map_err(|e| CliError::new(Exit::Internal, "FB1100", e.to_string()))?;
             if !self.places.incident(&id).exists() {
                 return Ok(id);
             }
         }
-        Err(CliError::new(Exit::Failed, "FB1106", "found no free incident id in 64 tries").hint("name one with --id"))
+        Err(CliError::new(
+            Exit::Failed,
+            "FB1106",
+            "found no free incident id in 64 tries",
+        )
+        .hint("name one with --id"))
     }
 
     /// Asks the person to type exactly this word. Without a terminal it is refused, never assumed.
     ///
     /// # Errors
     /// When nobody can be asked, or something else was typed.
-    pub fn ask_to_type(&self, word: &str, what: &str, confirm: Option<&str>, flag: &str) -> Result<(), CliError> {
+    pub fn ask_to_type(
+        &self,
+        word: &str,
+        what: &str,
+        confirm: Option<&str>,
+        flag: &str,
+    ) -> Result<(), CliError> {
         let refused = |why: String| {
-            CliError::new(Exit::Denied, "FB1110", format!("not confirmed: {why}; nothing was changed")).hint(format!("type {word} when asked, or give {flag} {word}"))
+            CliError::new(
+                Exit::Denied,
+                "FB1110",
+                format!("not confirmed: {why}; nothing was changed"),
+            )
+            .hint(format!("type {word} when asked, or give {flag} {word}"))
         };
         if let Some(given) = confirm {
-            return if given == word { Ok(()) } else { Err(refused(format!("{flag} says `{given}`, not `{word}`"))) };
+            return if given == word {
+                Ok(())
+            } else {
+                Err(refused(format!("{flag} says `{given}`, not `{word}`")))
+            };
         }
         if !self.out.can_ask {
             return Err(refused("there is no terminal to ask on".into()));
         }
         let typed = read_line(&format!("Type {} to {what}: ", self.out.strong(word)))?;
-        if typed == word { Ok(()) } else { Err(refused("something else was typed".into())) }
+        if typed == word {
+            Ok(())
+        } else {
+            Err(refused("something else was typed".into()))
+        }
     }
 }
 
@@ -224,7 +306,12 @@ pub struct NewIncident {
 pub fn store(folder: &Path) -> Result<Box<dyn crate::port::Store>, CliError> {
     let opened = DirStore::open(folder);
     let store = opened.map_err(|e| {
-        CliError::new(Exit::Failed, "FB1104", format!("cannot use the folder `{}`: {e}", folder.display())).hint("free space, fix permissions, or set FIREBREAK_HOME to another folder")
+        CliError::new(
+            Exit::Failed,
+            "FB1104",
+            format!("cannot use the folder `{}`: {e}", folder.display()),
+        )
+        .hint("free space, fix permissions, or set FIREBREAK_HOME to another folder")
     })?;
     Ok(Box::new(store))
 }
@@ -235,8 +322,16 @@ pub fn store(folder: &Path) -> Result<Box<dyn crate::port::Store>, CliError> {
 /// When the terminal is gone.
 pub fn read_line(prompt: &str) -> Result<String, CliError> {
     use std::io::Write as _;
-    let gone = |e: std::io::Error| CliError::new(Exit::Failed, "FB1110", format!("cannot read from the terminal: {e}"));
-    write!(std::io::stderr(), "{prompt}").and_then(|()| std::io::stderr().flush()).map_err(gone)?;
+    let gone = |e: std::io::Error| {
+        CliError::new(
+            Exit::Failed,
+            "FB1110",
+            format!("cannot read from the terminal: {e}"),
+        )
+    };
+    write!(std::io::stderr(), "{prompt}")
+        .and_then(|()| std::io::stderr().flush())
+        .map_err(gone)?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).map_err(gone)?;
     Ok(line.trim().to_owned())
@@ -249,7 +344,15 @@ pub fn stdin_is_piped() -> bool {
 
 /// `user@host`, as the host says; self-asserted.
 fn user_at_host() -> String {
-    let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{}@{host}", user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw())))
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    format!(
+        "{}@{host}",
+        user.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()))
+    )
 }

@@ -88,6 +88,8 @@ impl Documents for Custody {
     }
     fn text(&self, sha256: &str) -> io::Result<Option<String>> {
         let bytes = self.store()?.load(&format!("notes/{sha256}.md"))?;
-        bytes.map(|b| String::from_utf8(b).map_err(io::Error::other)).transpose()
+        bytes
+            .map(|b| String::from_utf8(b).map_err(io::Error::other))
+            .transpose()
     }
 }

@@ -101,7 +101,13 @@ impl Report {
             incident_dir: place.display().to_string(),
             bags: history
                 .bodies::<BagSealed>(kind::BAG_SEALED)
-                .map(|(_, b)| place.join("bags").join(format!("{}_{}", history.incident, b.bag)).display().to_string())
+                .map(|(_, b)| {
+                    place
+                        .join("bags")
+                        .join(format!("{}_{}", history.incident, b.bag))
+                        .display()
+                        .to_string()
+                })
                 .collect(),
             fingerprint: history.fingerprint.clone(),
             bag_verdict: verified.verdict,

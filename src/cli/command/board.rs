@@ -8,7 +8,10 @@ use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
 use crate::cli::output::clean;
 use crate::cli::session::Session;
-use crate::incident::body::{BagOpened, BagSealed, IncidentOpened, MilestoneReached, Proof, RunCreated, RunEnded, RunParked, UndoFinished};
+use crate::incident::body::{
+    BagOpened, BagSealed, IncidentOpened, MilestoneReached, Proof, RunCreated, RunEnded, RunParked,
+    UndoFinished,
+};
 use crate::incident::clock_text::{seconds, span};
 use crate::incident::{History, Mode, Outcome, kind};
 
@@ -24,13 +27,20 @@ struct RunState {
 pub fn run(session: &Session) -> CliResult {
     let glances = session.glances()?;
     let mut documents = Vec::new();
-    let mut last = "next: firebreak contain pod NS/NAME, or firebreak incident open TITLE".to_owned();
+    let mut last =
+        "next: firebreak contain pod NS/NAME, or firebreak incident open TITLE".to_owned();
     for glance in &glances {
         let custody = match session.open(&glance.id) {
             Ok(custody) => custody,
             Err(e) => {
-                session.out.answer(clean(&format!("{}  CANNOT BE OPENED: {}", glance.id, e.message)));
-                last = format!("next: firebreak verify {}", session.places.incident(&glance.id).display());
+                session.out.answer(clean(&format!(
+                    "{}  CANNOT BE OPENED: {}",
+                    glance.id, e.message
+                )));
+                last = format!(
+                    "next: firebreak verify {}",
+                    session.places.incident(&glance.id).display()
+                );
                 continue;
             }
         };
@@ -39,19 +49,29 @@ pub fn run(session: &Session) -> CliResult {
         if session.out.json {
             documents.push(document(&history, custody.place()));
         } else if closed {
-            session.out.answer(clean(&format!("{}  closed  {}", glance.id, title(&history))));
+            session.out.answer(clean(&format!(
+                "{}  closed  {}",
+                glance.id,
+                title(&history)
+            )));
         } else {
-            lines(&history).iter().for_each(|l| session.out.answer(clean(l)));
+            lines(&history)
+                .iter()
+                .for_each(|l| session.out.answer(clean(l)));
             if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
                 last = format!("next: {}", next(&history));
             }
         }
     }
     if session.out.json {
-        session.out.document(&json!({"schema": "firebreak/board/v1", "incidents": documents}))?;
+        session
+            .out
+            .document(&json!({"schema": "firebreak/board/v1", "incidents": documents}))?;
     } else {
         if glances.is_empty() {
-            session.out.answer(format!("no incident in {}", session.places.root.display()));
+            session
+                .out
+                .answer(format!("no incident in {}", session.places.root.display()));
         }
         session.out.answer(last);
     }
@@ -66,19 +86,55 @@ pub fn lines(history: &History) -> Vec<String> {
         history.mode.as_str().to_uppercase(),
         title(history),
         history.entries.len(),
-        history.entries.first().map(|e| seconds(e.time)).unwrap_or_default(),
+        history
+            .entries
+            .first()
+            .map(|e| seconds(e.time))
+            .unwrap_or_default(),
     )];
-    let reached: Vec<_> = history.bodies::<MilestoneReached>(kind::MILESTONE).map(|(e, m)| format!("{} {}", m.name, m.at.unwrap_or_else(|| seconds(e.time)))).collect();
+    let reached: Vec<_> = history
+        .bodies::<MilestoneReached>(kind::MILESTONE)
+        .map(|(e, m)| format!("{} {}", m.name, m.at.unwrap_or_else(|| seconds(e.time))))
+        .collect();
     if !reached.is_empty() {
         lines.push(format!("  milestones  {}", reached.join(" · ")));
     }
     for proof in proofs(history) {
-        lines.push(format!("  {}  {}{}", proof.pod, proof.verdict, proof.why.first().map(|w| format!(": {w}")).unwrap_or_default()));
+        lines.push(format!(
+            "  {}  {}{}",
+            proof.pod,
+            proof.verdict,
+            proof
+                .why
+                .first()
+                .map(|w| format!(": {w}"))
+                .unwrap_or_default()
+        ));
     }
-    let sealed: Vec<_> = history.bodies::<BagSealed>(kind::BAG_SEALED).map(|(_, b)| b.bag).collect();
-    let open: Vec<_> = history.bodies::<BagOpened>(kind::BAG_OPENED).map(|(_, b)| b.bag).filter(|b| !sealed.contains(b)).collect();
-    lines.push(format!("  bags        {} sealed, {} open{}", sealed.len(), open.len(), if open.is_empty() { String::new() } else { format!(" ({})", open.join(", ")) }));
-    for stuck in history.bodies::<UndoFinished>(kind::UNDO_FINISHED).map(|(_, u)| u).filter(|u| u.outcome == Outcome::Stuck) {
+    let sealed: Vec<_> = history
+        .bodies::<BagSealed>(kind::BAG_SEALED)
+        .map(|(_, b)| b.bag)
+        .collect();
+    let open: Vec<_> = history
+        .bodies::<BagOpened>(kind::BAG_OPENED)
+        .map(|(_, b)| b.bag)
+        .filter(|b| !sealed.contains(b))
+        .collect();
+    lines.push(format!(
+        "  bags        {} sealed, {} open{}",
+        sealed.len(),
+        open.len(),
+        if open.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", open.join(", "))
+        }
+    ));
+    for stuck in history
+        .bodies::<UndoFinished>(kind::UNDO_FINISHED)
+        .map(|(_, u)| u)
+        .filter(|u| u.outcome == Outcome::Stuck)
+    {
         lines.push(format!("  STUCK       {}", stuck.summary));
     }
     for run in runs(history) {
@@ -90,9 +146,18 @@ pub fn lines(history: &History) -> Vec<String> {
 
 /// The same as a document.
 pub fn document(history: &History, place: &Path) -> Value {
-    let runs: Vec<_> = runs(history).into_iter().map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next})).collect();
-    let proofs: Vec<_> = proofs(history).into_iter().map(|p| json!({"pod": p.pod, "verdict": p.verdict, "why": p.why})).collect();
-    let milestones: Vec<_> = history.bodies::<MilestoneReached>(kind::MILESTONE).map(|(e, m)| json!({"name": m.name, "at": m.at.unwrap_or_else(|| seconds(e.time))})).collect();
+    let runs: Vec<_> = runs(history)
+        .into_iter()
+        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next}))
+        .collect();
+    let proofs: Vec<_> = proofs(history)
+        .into_iter()
+        .map(|p| json!({"pod": p.pod, "verdict": p.verdict, "why": p.why}))
+        .collect();
+    let milestones: Vec<_> = history
+        .bodies::<MilestoneReached>(kind::MILESTONE)
+        .map(|(e, m)| json!({"name": m.name, "at": m.at.unwrap_or_else(|| seconds(e.time))}))
+        .collect();
     json!({
         "schema": "firebreak/incident/v1", "incident": history.incident, "mode": history.mode, "title": title(history), "folder": place,
         "fingerprint": history.fingerprint, "entries": history.entries.len(), "root": history.root, "milestones": milestones,
@@ -101,13 +166,20 @@ pub fn document(history: &History, place: &Path) -> Value {
 }
 
 fn title(history: &History) -> String {
-    history.bodies::<IncidentOpened>(kind::INCIDENT_OPENED).next().map(|(_, b)| b.title).unwrap_or_default()
+    history
+        .bodies::<IncidentOpened>(kind::INCIDENT_OPENED)
+        .next()
+        .map(|(_, b)| b.title)
+        .unwrap_or_default()
 }
 
 /// The newest proof of each pod.
 pub fn proofs(history: &History) -> Vec<Proof> {
     let mut newest: Vec<Proof> = Vec::new();
-    for (_, proof) in history.bodies::<Proof>(kind::CONTAIN_PROVEN).filter(|(_, p)| p.phase != "before") {
+    for (_, proof) in history
+        .bodies::<Proof>(kind::CONTAIN_PROVEN)
+        .filter(|(_, p)| p.phase != "before")
+    {
         newest.retain(|p| p.pod_uid != proof.pod_uid);
         newest.push(proof);
     }
@@ -118,17 +190,42 @@ fn runs(history: &History) -> Vec<RunState> {
     history
         .bodies::<RunCreated>(kind::RUN_CREATED)
         .map(|(created, body)| {
-            let of_run: Vec<_> = history.entries.iter().filter(|e| e.run() == Some(body.run.as_str())).collect();
+            let of_run: Vec<_> = history
+                .entries
+                .iter()
+                .filter(|e| e.run() == Some(body.run.as_str()))
+                .collect();
             let last = of_run.last().copied().unwrap_or(created);
-            let ended = of_run.iter().find_map(|e| e.body_as::<RunEnded>(kind::RUN_ENDED));
-            let parked = of_run.iter().rev().take_while(|e| e.kind != kind::RUN_RESUMED).find_map(|e| e.body_as::<RunParked>(kind::RUN_PARKED));
+            let ended = of_run
+                .iter()
+                .find_map(|e| e.body_as::<RunEnded>(kind::RUN_ENDED));
+            let parked = of_run
+                .iter()
+                .rev()
+                .take_while(|e| e.kind != kind::RUN_RESUMED)
+                .find_map(|e| e.body_as::<RunParked>(kind::RUN_PARKED));
             let took = span((last.time - created.time).num_milliseconds());
             let (state, next) = match (ended, parked) {
-                (Some(e), _) => (format!("{} after {took}{}", e.how, e.why.map(|w| format!(": {w}")).unwrap_or_default()), None),
+                (Some(e), _) => (
+                    format!(
+                        "{} after {took}{}",
+                        e.how,
+                        e.why.map(|w| format!(": {w}")).unwrap_or_default()
+                    ),
+                    None,
+                ),
                 (None, Some(p)) => (format!("PARKED: {}", p.why), Some(p.hint)),
-                (None, None) => (format!("running or cut off, last entry {}", seconds(last.time)), Some("firebreak resume".to_owned())),
+                (None, None) => (
+                    format!("running or cut off, last entry {}", seconds(last.time)),
+                    Some("firebreak resume".to_owned()),
+                ),
             };
-            RunState { run: body.run, playbook: body.playbook, state, next }
+            RunState {
+                run: body.run,
+                playbook: body.playbook,
+                state,
+                next,
+            }
         })
         .collect()
 }
@@ -139,7 +236,9 @@ fn next(history: &History) -> String {
     }
     match runs(history).into_iter().rev().find_map(|r| r.next) {
         Some(hint) => hint,
-        None if history.of(kind::REPORT_BUILT).next().is_some() => format!("firebreak report check --incident {}", history.incident),
+        None if history.of(kind::REPORT_BUILT).next().is_some() => {
+            format!("firebreak report check --incident {}", history.incident)
+        }
         None => format!("firebreak report build --incident {}", history.incident),
     }
 }

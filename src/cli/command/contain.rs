@@ -90,7 +90,10 @@ struct Aim {
 
 impl Aim {
     fn name(&self) -> &str {
-        self.pod.as_deref().or(self.selector.as_deref()).unwrap_or_default()
+        self.pod
+            .as_deref()
+            .or(self.selector.as_deref())
+            .unwrap_or_default()
     }
     fn full(&self) -> String {
         format!("{}/{}", self.namespace, self.name())
@@ -114,41 +117,97 @@ async fn pod(session: &Session, args: &PodArgs) -> CliResult {
         vars.insert("selector".into(), selector.clone());
     }
     if !session.config.probe_image.value.is_empty() {
-        vars.insert("probe_image".into(), session.config.probe_image.value.clone());
+        vars.insert(
+            "probe_image".into(),
+            session.config.probe_image.value.clone(),
+        );
     }
-    let playbook = embedded::find("contain-pod").ok_or_else(|| CliError::new(Exit::Internal, "FB1100", "the playbook contain-pod is not built in"))?;
-    let planner = engine(session, &custody, Some(answered.connected.cluster.clone()), Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
-    let plan = planner.plan("contain-pod.yaml", playbook.text.as_bytes(), &vars).await?;
+    let playbook = embedded::find("contain-pod").ok_or_else(|| {
+        CliError::new(
+            Exit::Internal,
+            "FB1100",
+            "the playbook contain-pod is not built in",
+        )
+    })?;
+    let planner = engine(
+        session,
+        &custody,
+        Some(answered.connected.cluster.clone()),
+        Arc::new(Terminal::new(session.out, Given::Nothing)),
+        None,
+    )?;
+    let plan = planner
+        .plan("contain-pod.yaml", playbook.text.as_bytes(), &vars)
+        .await?;
     let shown = preview(&answered, &aim, &plan, &custody);
     session.out.tell(clean(&shown));
     if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
         return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
     }
-    let confirm = args.confirm.as_deref().map(|c| if c == aim.full() { aim.name() } else { c });
-    session.ask_to_type(aim.name(), "contain it", confirm, "--confirm").map_err(|e| {
-        let e = CliError { hint: Some(format!("type {} when asked, or give --confirm {}", aim.name(), aim.full())), ..e };
-        CliError { message: format!("{}; {} stays open", e.message, custody.id()), ..e }
-    })?;
+    let confirm = args
+        .confirm
+        .as_deref()
+        .map(|c| if c == aim.full() { aim.name() } else { c });
+    session
+        .ask_to_type(aim.name(), "contain it", confirm, "--confirm")
+        .map_err(|e| {
+            let e = CliError {
+                hint: Some(format!(
+                    "type {} when asked, or give --confirm {}",
+                    aim.name(),
+                    aim.full()
+                )),
+                ..e
+            };
+            CliError {
+                message: format!("{}; {} stays open", e.message, custody.id()),
+                ..e
+            }
+        })?;
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
-    let given = Given::Confirmed { shown_sha256: shown_sha256.clone(), reason: args.reason.clone() };
-    let runner = engine(session, &custody, Some(answered.connected.cluster), Arc::new(Terminal::new(session.out, given)), None)?;
-    let confirmation = Confirmation::Given(Confirmed { shown_sha256, reason: args.reason.clone() });
-    let end = runner.start(&plan.bytes, playbook.text.as_bytes(), confirmation).await?;
+    let given = Given::Confirmed {
+        shown_sha256: shown_sha256.clone(),
+        reason: args.reason.clone(),
+    };
+    let runner = engine(
+        session,
+        &custody,
+        Some(answered.connected.cluster),
+        Arc::new(Terminal::new(session.out, given)),
+        None,
+    )?;
+    let confirmation = Confirmation::Given(Confirmed {
+        shown_sha256,
+        reason: args.reason.clone(),
+    });
+    let end = runner
+        .start(&plan.bytes, playbook.text.as_bytes(), confirmation)
+        .await?;
     finish(session, &custody, &end)
 }
 
 fn aim(args: &PodArgs, answered: &Answered) -> Result<Aim, CliError> {
     let here = answered.connected.namespace.clone();
     let Some(pod) = &args.pod else {
-        return Ok(Aim { namespace: here, pod: None, selector: args.selector.clone() });
+        return Ok(Aim {
+            namespace: here,
+            pod: None,
+            selector: args.selector.clone(),
+        });
     };
     let (namespace, name) = split(pod, &here);
     if let Some(n) = &args.cluster.namespace
         && *n != namespace
     {
-        return Err(CliError::usage(format!("`{pod}` names another namespace than -n {n}")));
+        return Err(CliError::usage(format!(
+            "`{pod}` names another namespace than -n {n}"
+        )));
     }
-    Ok(Aim { namespace, pod: Some(name), selector: None })
+    Ok(Aim {
+        namespace,
+        pod: Some(name),
+        selector: None,
+    })
 }
 
 fn split(pod: &str, here: &str) -> (String, String) {
@@ -165,7 +224,12 @@ fn incident_for(session: &Session, answered: &Answered, aim: &Aim) -> Result<Cus
     {
         let custody = session.open(&id)?;
         if custody.opened().mode == Mode::Drill {
-            return Err(CliError::new(Exit::Usage, "FB0406", format!("{id} is a drill: nothing live is contained in it")).hint("name a live incident with --incident, or leave it out"));
+            return Err(CliError::new(
+                Exit::Usage,
+                "FB0406",
+                format!("{id} is a drill: nothing live is contained in it"),
+            )
+            .hint("name a live incident with --incident, or leave it out"));
         }
         session.out.tell(format!("incident {id} is open and taken"));
         return Ok(custody);
@@ -184,9 +248,21 @@ fn incident_for(session: &Session, answered: &Answered, aim: &Aim) -> Result<Cus
         targets: vec![target],
         policy: None,
     })?;
-    let declared = MilestoneReached { name: Milestone::Declared, tier: None, at: None, confidence: None, by: "statement".into() };
-    custody.ledger().append(vec![Draft::new(kind::MILESTONE, &declared).by(&session.actor)])?;
-    session.out.tell(format!("incident {} opened in {}", custody.id(), custody.place().display()));
+    let declared = MilestoneReached {
+        name: Milestone::Declared,
+        tier: None,
+        at: None,
+        confidence: None,
+        by: "statement".into(),
+    };
+    custody.ledger().append(vec![
+        Draft::new(kind::MILESTONE, &declared).by(&session.actor),
+    ])?;
+    session.out.tell(format!(
+        "incident {} opened in {}",
+        custody.id(),
+        custody.place().display()
+    ));
     Ok(custody)
 }
 
@@ -195,16 +271,26 @@ fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, custody: &Custody) -
     let id = &answered.identity;
     let mut text = format!(
         "\nContain {} for {}\n  context      {}\n  server       {} ({})\n  cluster id   {}\n",
-        aim.full(), custody.id(), id.context, id.server, id.version, id.uid
+        aim.full(),
+        custody.id(),
+        id.context,
+        id.server,
+        id.version,
+        id.uid
     );
     for step in &plan.plan.steps {
-        let interesting = step.action.as_deref().is_some_and(|a| a.starts_with("contain."));
+        let interesting = step
+            .action
+            .as_deref()
+            .is_some_and(|a| a.starts_with("contain."));
         if !interesting {
             continue;
         }
         for (heading, lines) in &step.details {
             text.push_str(&format!("  {heading}\n"));
-            lines.iter().for_each(|l| text.push_str(&format!("    {l}\n")));
+            lines
+                .iter()
+                .for_each(|l| text.push_str(&format!("    {l}\n")));
         }
         if step.action.as_deref() == Some("contain.isolate_workload") {
             section(&mut text, "would do", &step.changes);
@@ -215,7 +301,16 @@ fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, custody: &Custody) -
         section(&mut text, "warnings", &step.warnings);
     }
     for missing in &plan.plan.missing {
-        text.push_str(&format!("  {} {}: {}\n", if missing.refuses { "in the way:" } else { "warning:" }, missing.step, missing.what));
+        text.push_str(&format!(
+            "  {} {}: {}\n",
+            if missing.refuses {
+                "in the way:"
+            } else {
+                "warning:"
+            },
+            missing.step,
+            missing.what
+        ));
     }
     text
 }
@@ -223,7 +318,9 @@ fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, custody: &Custody) -
 fn section(text: &mut String, heading: &str, lines: &[String]) {
     if !lines.is_empty() {
         text.push_str(&format!("  {heading}\n"));
-        lines.iter().for_each(|l| text.push_str(&format!("    {l}\n")));
+        lines
+            .iter()
+            .for_each(|l| text.push_str(&format!("    {l}\n")));
     }
 }
 
@@ -239,20 +336,52 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         .filter(|(e, _)| of_run(e))
         .map(|(_, p)| format!("{}/{}", p.pod.namespace, p.pod.name))
         .collect();
-    let proofs: Vec<Proof> = proofs(&history).into_iter().filter(|p| pods.is_empty() || pods.contains(&p.pod)).collect();
-    let isolated = end.steps.iter().find(|(p, _)| p.ends_with("isolate") || p.ends_with("isolate-first")).map(|(_, s)| s.clone());
+    let proofs: Vec<Proof> = proofs(&history)
+        .into_iter()
+        .filter(|p| pods.is_empty() || pods.contains(&p.pod))
+        .collect();
+    let isolated = end
+        .steps
+        .iter()
+        .find(|(p, _)| p.ends_with("isolate") || p.ends_with("isolate-first"))
+        .map(|(_, s)| s.clone());
     let mut exit = exit_of(end);
-    let said = verdict(&proofs, isolated.as_ref().is_some_and(|s| s.outcome == crate::incident::Outcome::Done));
+    let said = verdict(
+        &proofs,
+        isolated
+            .as_ref()
+            .is_some_and(|s| s.outcome == crate::incident::Outcome::Done),
+    );
     exit = exit.worst(said.1);
     // Capture and report may fail without the containment being worse for it; an isolation that holds is then exit 5, not 1.
     let only_beside = !end.failed.is_empty() && end.failed.iter().all(|p| !p.contains("isolate"));
-    if exit == Exit::Failed && only_beside && said.1 != Exit::Failed && matches!(end.ending, Ending::Completed) {
+    if exit == Exit::Failed
+        && only_beside
+        && said.1 != Exit::Failed
+        && matches!(end.ending, Ending::Completed)
+    {
         exit = Exit::Missed;
     }
-    let bags: Vec<BagSealed> = history.bodies::<BagSealed>(kind::BAG_SEALED).filter(|(e, _)| of_run(e)).map(|(_, b)| b).collect();
-    let path = |bag: &str| custody.place().join("bags").join(format!("{}_{bag}", custody.id()));
-    let credentials: Vec<Credentials> = history.bodies::<Credentials>(kind::CREDENTIALS_LISTED).filter(|(e, _)| of_run(e)).map(|(_, c)| c).collect();
-    let undo: Vec<String> = pods.iter().map(|p| format!("firebreak contain release {p} --incident {}", custody.id())).collect();
+    let bags: Vec<BagSealed> = history
+        .bodies::<BagSealed>(kind::BAG_SEALED)
+        .filter(|(e, _)| of_run(e))
+        .map(|(_, b)| b)
+        .collect();
+    let path = |bag: &str| {
+        custody
+            .place()
+            .join("bags")
+            .join(format!("{}_{bag}", custody.id()))
+    };
+    let credentials: Vec<Credentials> = history
+        .bodies::<Credentials>(kind::CREDENTIALS_LISTED)
+        .filter(|(e, _)| of_run(e))
+        .map(|(_, c)| c)
+        .collect();
+    let undo: Vec<String> = pods
+        .iter()
+        .map(|p| format!("firebreak contain release {p} --incident {}", custody.id()))
+        .collect();
     if session.out.json {
         let bags: Vec<_> = bags.iter().map(|b| json!({"path": path(&b.bag), "seal_sha256": b.seal_sha256, "records": b.records, "bytes": b.bytes})).collect();
         session.out.document(&json!({
@@ -262,26 +391,64 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         }))?;
         return Ok(exit);
     }
-    session.out.answer(format!("\n{}", session.out.strong(&clean(&said.0.to_uppercase()))));
+    session.out.answer(format!(
+        "\n{}",
+        session.out.strong(&clean(&said.0.to_uppercase()))
+    ));
     for proof in &proofs {
-        let why = if proof.why.is_empty() { String::new() } else { format!(": {}", proof.why.join("; ")) };
-        session.out.answer(clean(&format!("  {} {}{why}", proof.pod, proof.verdict)));
-        proof.open_connections.iter().for_each(|c| session.out.answer(clean(&format!("    still open: {c}"))));
+        let why = if proof.why.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", proof.why.join("; "))
+        };
+        session
+            .out
+            .answer(clean(&format!("  {} {}{why}", proof.pod, proof.verdict)));
+        proof
+            .open_connections
+            .iter()
+            .for_each(|c| session.out.answer(clean(&format!("    still open: {c}"))));
     }
     for step in end.failed.iter().chain(&end.in_doubt) {
-        session.out.answer(clean(&format!("  not done: {step}: {}", end.steps.get(step).map_or("", |s| &s.summary))));
+        session.out.answer(clean(&format!(
+            "  not done: {step}: {}",
+            end.steps.get(step).map_or("", |s| &s.summary)
+        )));
     }
     for c in &credentials {
-        let arn = c.role_arn.as_deref().map(|a| format!(", role {a}")).unwrap_or_default();
+        let arn = c
+            .role_arn
+            .as_deref()
+            .map(|a| format!(", role {a}"))
+            .unwrap_or_default();
         let secrets: Vec<&str> = c.secrets.keys().map(String::as_str).collect();
-        session.out.answer(clean(&format!("  rotate: service account {}{arn}; secrets {}", c.service_account, if secrets.is_empty() { "none".into() } else { secrets.join(", ") })));
+        session.out.answer(clean(&format!(
+            "  rotate: service account {}{arn}; secrets {}",
+            c.service_account,
+            if secrets.is_empty() {
+                "none".into()
+            } else {
+                secrets.join(", ")
+            }
+        )));
     }
     for bag in &bags {
-        session.out.answer(format!("bag         {}\nseal        {}", path(&bag.bag).display(), grouped(&bag.seal_sha256)));
+        session.out.answer(format!(
+            "bag         {}\nseal        {}",
+            path(&bag.bag).display(),
+            grouped(&bag.seal_sha256)
+        ));
     }
-    session.out.answer(format!("fingerprint {}", grouped(&custody.opened().fingerprint)));
-    session.out.answer(format!("report      {}", custody.place().join("report/incident.html").display()));
-    undo.iter().for_each(|u| session.out.answer(format!("undo        {u}")));
+    session.out.answer(format!(
+        "fingerprint {}",
+        grouped(&custody.opened().fingerprint)
+    ));
+    session.out.answer(format!(
+        "report      {}",
+        custody.place().join("report/incident.html").display()
+    ));
+    undo.iter()
+        .for_each(|u| session.out.answer(format!("undo        {u}")));
     session.out.answer(match &end.ending {
         Ending::Parked(h) | Ending::InDoubt(h) => format!("next        {}", h.hint),
         _ => "next        firebreak verify --last".to_owned(),
@@ -306,21 +473,71 @@ fn verdict(proofs: &[Proof], isolated: bool) -> (&'static str, Exit) {
 async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
-    let answered = reach_bound(session, &history, &args.cluster).await?.ok_or_else(|| {
-        CliError::new(Exit::Usage, "FB0610", format!("{} is bound to no cluster: nothing was contained in it", custody.id()))
-    })?;
+    let answered = reach_bound(session, &history, &args.cluster)
+        .await?
+        .ok_or_else(|| {
+            CliError::new(
+                Exit::Usage,
+                "FB0610",
+                format!(
+                    "{} is bound to no cluster: nothing was contained in it",
+                    custody.id()
+                ),
+            )
+        })?;
     let (namespace, name) = split(&args.pod, &answered.connected.namespace);
     // The playbook of a direct verb has one step: the same engine, nothing beside it.
-    let playbook = embedded::find("release-pod").ok_or_else(|| CliError::new(Exit::Internal, "FB1100", "the playbook release-pod is not built in"))?;
-    let vars = BTreeMap::from([("ns".to_owned(), namespace.clone()), ("pod".to_owned(), name.clone()), ("keep".to_owned(), args.keep.to_string())]);
-    let planner = engine(session, &custody, Some(answered.connected.cluster.clone()), Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
-    let plan = planner.plan("release-pod.yaml", playbook.text.as_bytes(), &vars).await?;
+    let playbook = embedded::find("release-pod").ok_or_else(|| {
+        CliError::new(
+            Exit::Internal,
+            "FB1100",
+            "the playbook release-pod is not built in",
+        )
+    })?;
+    let vars = BTreeMap::from([
+        ("ns".to_owned(), namespace.clone()),
+        ("pod".to_owned(), name.clone()),
+        ("keep".to_owned(), args.keep.to_string()),
+    ]);
+    let planner = engine(
+        session,
+        &custody,
+        Some(answered.connected.cluster.clone()),
+        Arc::new(Terminal::new(session.out, Given::Nothing)),
+        None,
+    )?;
+    let plan = planner
+        .plan("release-pod.yaml", playbook.text.as_bytes(), &vars)
+        .await?;
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);
     session.out.tell(clean(&shown));
-    session.ask_to_type(custody.id().as_str(), &format!("release {namespace}/{name}"), args.confirm.as_deref(), "--confirm")?;
+    session.ask_to_type(
+        custody.id().as_str(),
+        &format!("release {namespace}/{name}"),
+        args.confirm.as_deref(),
+        "--confirm",
+    )?;
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
-    let given = Given::Confirmed { shown_sha256: shown_sha256.clone(), reason: None };
-    let runner = engine(session, &custody, Some(answered.connected.cluster), Arc::new(Terminal::new(session.out, given)), None)?;
-    let end = runner.start(&plan.bytes, playbook.text.as_bytes(), Confirmation::Given(Confirmed { shown_sha256, reason: None })).await?;
+    let given = Given::Confirmed {
+        shown_sha256: shown_sha256.clone(),
+        reason: None,
+    };
+    let runner = engine(
+        session,
+        &custody,
+        Some(answered.connected.cluster),
+        Arc::new(Terminal::new(session.out, given)),
+        None,
+    )?;
+    let end = runner
+        .start(
+            &plan.bytes,
+            playbook.text.as_bytes(),
+            Confirmation::Given(Confirmed {
+                shown_sha256,
+                reason: None,
+            }),
+        )
+        .await?;
     super::run::finish(session, &custody, &end)
 }

@@ -27,27 +27,65 @@ pub async fn run(session: &Session, args: &ClusterArgs) -> CliResult {
     let mut exit = Exit::Ok;
     match reach(session, args).await {
         Err(e) => {
-            lines.push(Line { what: "cluster", state: "FAIL", text: e.message.clone() });
+            lines.push(Line {
+                what: "cluster",
+                state: "FAIL",
+                text: e.message.clone(),
+            });
             if let Some(hint) = e.hint {
-                lines.push(Line { what: "", state: "", text: format!("hint: {hint}") });
+                lines.push(Line {
+                    what: "",
+                    state: "",
+                    text: format!("hint: {hint}"),
+                });
             }
             exit = exit.worst(Exit::Failed);
         }
         Ok(answered) => {
             let id = &answered.identity;
-            lines.push(Line { what: "context", state: "ok", text: format!("{} (namespace {})", id.context, answered.connected.namespace) });
-            lines.push(Line { what: "cluster", state: "ok", text: format!("{} {}, kube-system {}", id.server, id.version, id.uid) });
-            lines.push(Line { what: "user", state: "ok", text: id.user.clone().unwrap_or_else(|| "the server does not tell".into()) });
+            lines.push(Line {
+                what: "context",
+                state: "ok",
+                text: format!(
+                    "{} (namespace {})",
+                    id.context, answered.connected.namespace
+                ),
+            });
+            lines.push(Line {
+                what: "cluster",
+                state: "ok",
+                text: format!("{} {}, kube-system {}", id.server, id.version, id.uid),
+            });
+            lines.push(Line {
+                what: "user",
+                state: "ok",
+                text: id
+                    .user
+                    .clone()
+                    .unwrap_or_else(|| "the server does not tell".into()),
+            });
             let view = &answered.connected.cluster.view;
             match view.may(&rights(&answered.connected.namespace)).await {
-                Err(e) => lines.push(Line { what: "rights", state: "?", text: e.to_string() }),
+                Err(e) => lines.push(Line {
+                    what: "rights",
+                    state: "?",
+                    text: e.to_string(),
+                }),
                 Ok(answers) => {
                     let (line, missing) = rights_line(&answers);
                     lines.push(line);
                     for right in &missing {
                         let holders = view.roles_with(right).await.unwrap_or_default();
-                        let by = if holders.is_empty() { String::new() } else { format!(" (held by {})", holders.join(", ")) };
-                        lines.push(Line { what: "", state: "", text: format!("missing: {right}{by}") });
+                        let by = if holders.is_empty() {
+                            String::new()
+                        } else {
+                            format!(" (held by {})", holders.join(", "))
+                        };
+                        lines.push(Line {
+                            what: "",
+                            state: "",
+                            text: format!("missing: {right}{by}"),
+                        });
                     }
                     if !missing.is_empty() {
                         exit = exit.worst(Exit::Denied);
@@ -55,15 +93,29 @@ pub async fn run(session: &Session, args: &ClusterArgs) -> CliResult {
                 }
             }
             match view.enforcement().await {
-                Err(e) => lines.push(Line { what: "policies", state: "?", text: e.to_string() }),
+                Err(e) => lines.push(Line {
+                    what: "policies",
+                    state: "?",
+                    text: e.to_string(),
+                }),
                 Ok(seen) => {
                     let (state, says) = match seen.enforces {
                         Some(true) => ("ok", "is known to enforce NetworkPolicy"),
-                        Some(false) => ("WARN", "does not enforce NetworkPolicy: isolation by policy will not hold here"),
-                        None => ("?", "is not known to enforce NetworkPolicy; a canary shows it"),
+                        Some(false) => (
+                            "WARN",
+                            "does not enforce NetworkPolicy: isolation by policy will not hold here",
+                        ),
+                        None => (
+                            "?",
+                            "is not known to enforce NetworkPolicy; a canary shows it",
+                        ),
                     };
                     let name = seen.plugin.unwrap_or_else(|| "the network plugin".into());
-                    lines.push(Line { what: "policies", state, text: format!("{name} {says} ({})", seen.basis) });
+                    lines.push(Line {
+                        what: "policies",
+                        state,
+                        text: format!("{name} {says} ({})", seen.basis),
+                    });
                     if seen.enforces == Some(false) {
                         exit = exit.worst(Exit::Missed);
                     }
@@ -74,40 +126,89 @@ pub async fn run(session: &Session, args: &ClusterArgs) -> CliResult {
     lines.push(clock(session));
     lines.push(signer());
     if session.out.json {
-        let list: Vec<_> = lines.iter().map(|l| json!({"what": l.what, "state": l.state, "text": l.text})).collect();
-        session.out.document(&json!({"schema": "firebreak/doctor/v1", "lines": list, "exit": exit.code()}))?;
+        let list: Vec<_> = lines
+            .iter()
+            .map(|l| json!({"what": l.what, "state": l.state, "text": l.text}))
+            .collect();
+        session.out.document(
+            &json!({"schema": "firebreak/doctor/v1", "lines": list, "exit": exit.code()}),
+        )?;
     }
     for l in &lines {
-        session.out.answer(clean(&format!("{:<9} {:<5} {}", l.what, l.state, l.text)));
+        session
+            .out
+            .answer(clean(&format!("{:<9} {:<5} {}", l.what, l.state, l.text)));
     }
-    session.out.answer(if exit == Exit::Ok { "next: firebreak contain pod NS/NAME" } else { "correct what is named above, then: firebreak doctor" });
+    session.out.answer(if exit == Exit::Ok {
+        "next: firebreak contain pod NS/NAME"
+    } else {
+        "correct what is named above, then: firebreak doctor"
+    });
     Ok(exit)
 }
 
 /// Everything that `contain pod` needs, in the namespace at hand.
 fn rights(namespace: &str) -> Vec<Right> {
-    let mut all: Vec<RightSpec> = actions().all().filter(|a| needed(a.spec().name)).flat_map(|a| a.spec().rights.to_vec()).collect();
+    let mut all: Vec<RightSpec> = actions()
+        .all()
+        .filter(|a| needed(a.spec().name))
+        .flat_map(|a| a.spec().rights.to_vec())
+        .collect();
     all.sort();
     all.dedup();
     all.iter()
         .map(|r| {
             let right = Right::new(r.group, r.resource, r.verb);
-            if r.cluster_wide { right } else { right.within(namespace) }
+            if r.cluster_wide {
+                right
+            } else {
+                right.within(namespace)
+            }
         })
         .collect()
 }
 
 /// The actions of the first minute.
 fn needed(action: &str) -> bool {
-    matches!(action, "acquire.volatile" | "acquire.manifests" | "acquire.logs" | "contain.isolate_workload" | "contain.probe_isolation" | "contain.list_credentials")
+    matches!(
+        action,
+        "acquire.volatile"
+            | "acquire.manifests"
+            | "acquire.logs"
+            | "contain.isolate_workload"
+            | "contain.probe_isolation"
+            | "contain.list_credentials"
+    )
 }
 
 fn rights_line(answers: &[RightAnswer]) -> (Line, Vec<Right>) {
-    let missing: Vec<Right> = answers.iter().filter(|a| a.allowed == Some(false)).map(|a| a.right.clone()).collect();
+    let missing: Vec<Right> = answers
+        .iter()
+        .filter(|a| a.allowed == Some(false))
+        .map(|a| a.right.clone())
+        .collect();
     let unknown = answers.iter().filter(|a| a.allowed.is_none()).count();
-    let text = format!("{} of {} rights of `contain pod` are held, {} missing, {unknown} unknown", answers.len() - missing.len() - unknown, answers.len(), missing.len());
-    let state = if !missing.is_empty() { "FAIL" } else if unknown > 0 { "?" } else { "ok" };
-    (Line { what: "rights", state, text }, missing)
+    let text = format!(
+        "{} of {} rights of `contain pod` are held, {} missing, {unknown} unknown",
+        answers.len() - missing.len() - unknown,
+        answers.len(),
+        missing.len()
+    );
+    let state = if !missing.is_empty() {
+        "FAIL"
+    } else if unknown > 0 {
+        "?"
+    } else {
+        "ok"
+    };
+    (
+        Line {
+            what: "rights",
+            state,
+            text,
+        },
+        missing,
+    )
 }
 
 fn place(session: &Session) -> Line {
@@ -116,7 +217,11 @@ fn place(session: &Session) -> Line {
     while !existing.exists() && existing.pop() {}
     let free = rustix::fs::statvfs(&existing).map(|s| s.f_bavail.saturating_mul(s.f_frsize));
     match free {
-        Err(e) => Line { what: "folder", state: "FAIL", text: format!("{}: {e}", root.display()) },
+        Err(e) => Line {
+            what: "folder",
+            state: "FAIL",
+            text: format!("{}: {e}", root.display()),
+        },
         Ok(free) => Line {
             what: "folder",
             state: if free < ROOM { "WARN" } else { "ok" },
@@ -127,13 +232,22 @@ fn place(session: &Session) -> Line {
 
 fn clock(session: &Session) -> Line {
     let now = crate::incident::clock_text::millis(session.clock.now());
-    Line { what: "clock", state: "ok", text: format!("{now} by this host; compare it with a reference, every entry rests on it") }
+    Line {
+        what: "clock",
+        state: "ok",
+        text: format!("{now} by this host; compare it with a reference, every entry rests on it"),
+    }
 }
 
 fn signer() -> Line {
-    let found = std::env::var_os("PATH").is_some_and(|p| std::env::split_paths(&p).any(|d| d.join("ssh-keygen").is_file()));
+    let found = std::env::var_os("PATH")
+        .is_some_and(|p| std::env::split_paths(&p).any(|d| d.join("ssh-keygen").is_file()));
     if found {
-        Line { what: "signing", state: "ok", text: "ssh-keygen is here: team approvals can be signed".into() }
+        Line {
+            what: "signing",
+            state: "ok",
+            text: "ssh-keygen is here: team approvals can be signed".into(),
+        }
     } else {
         Line { what: "signing", state: "WARN", text: "no ssh-keygen on the PATH: under `team` policy approvals cannot be signed on this host".into() }
     }

@@ -39,29 +39,59 @@ pub fn run(session: &mut Session, command: &DrillCommand) -> CliResult {
 
 async fn start(session: &Session, name: &str, id: Option<&str>) -> CliResult {
     let Some((text, script)) = embedded::find(name).and_then(|e| Some((e.text, e.answers?))) else {
-        let all: Vec<_> = embedded::ALL.iter().filter(|e| e.answers.is_some()).map(|e| e.name).collect();
-        return Err(CliError::usage(format!("there is no drill of `{name}`")).hint(format!("one of {}", all.join(", "))));
+        let all: Vec<_> = embedded::ALL
+            .iter()
+            .filter(|e| e.answers.is_some())
+            .map(|e| e.name)
+            .collect();
+        return Err(CliError::usage(format!("there is no drill of `{name}`"))
+            .hint(format!("one of {}", all.join(", "))));
     };
     let file = format!("{name}.yaml");
-    let book = playbook::read(text.as_bytes(), Some(&file))
-        .map_err(|_| CliError::new(Exit::Internal, "FB1100", format!("the built-in playbook `{name}` cannot be read")))?;
+    let book = playbook::read(text.as_bytes(), Some(&file)).map_err(|_| {
+        CliError::new(
+            Exit::Internal,
+            "FB1100",
+            format!("the built-in playbook `{name}` cannot be read"),
+        )
+    })?;
     let id = match id {
         Some(id) => IncidentId::parse(id).map_err(|e| CliError::usage(e.to_string()))?,
         None => session.fresh_id(Mode::Drill)?,
     };
     if !id.as_str().starts_with("DRILL-") {
-        return Err(CliError::usage(format!("`{id}` is no drill's id")).hint("it begins with DRILL-"));
+        return Err(
+            CliError::usage(format!("`{id}` is no drill's id")).hint("it begins with DRILL-")
+        );
     }
-    let request = Request { id: id.clone(), org: session.config.org.value.clone(), actor: session.actor.clone(), playbook: &book, script: script.as_bytes() };
-    let stage = Stage::set(store(&session.places.incident(&id))?, request, session.clock.clone(), session.random.clone())?;
-    session.out.tell(format!("DRILL {id}: {name} in the simulated cluster; nothing real is touched"));
+    let request = Request {
+        id: id.clone(),
+        org: session.config.org.value.clone(),
+        actor: session.actor.clone(),
+        playbook: &book,
+        script: script.as_bytes(),
+    };
+    let stage = Stage::set(
+        store(&session.places.incident(&id))?,
+        request,
+        session.clock.clone(),
+        session.random.clone(),
+    )?;
+    session.out.tell(format!(
+        "DRILL {id}: {name} in the simulated cluster; nothing real is touched"
+    ));
     let engine = compose(session, &stage)?;
     let plan = engine.plan(&file, text.as_bytes(), &stage.vars()).await?;
     if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
         return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
     }
-    let shown = crate::plan::call::sha256_hex(crate::plan::render::text(&plan.plan, &plan.digest).as_bytes());
-    let given = Confirmation::Given(Confirmed { shown_sha256: shown, reason: Some("EXERCISE: rehearsal".into()) });
+    let shown = crate::plan::call::sha256_hex(
+        crate::plan::render::text(&plan.plan, &plan.digest).as_bytes(),
+    );
+    let given = Confirmation::Given(Confirmed {
+        shown_sha256: shown,
+        reason: Some("EXERCISE: rehearsal".into()),
+    });
     let end = engine.start(&plan.bytes, text.as_bytes(), given).await?;
     finish(session, &stage.custody, &end)
 }
@@ -71,10 +101,19 @@ pub fn resume(session: &mut Session, custody: Arc<Custody>) -> CliResult {
     session.clock = Arc::new(HostClock::for_drill());
     let session = &*session;
     tokio_run(async {
-        let stage = Stage::reset(custody.clone(), session.clock.clone(), session.random.clone())?;
+        let stage = Stage::reset(
+            custody.clone(),
+            session.clock.clone(),
+            session.random.clone(),
+        )?;
         let engine = compose(session, &stage)?;
         let Some(run) = engine.open_runs()?.last().cloned() else {
-            return Err(CliError::new(Exit::Usage, "FB0610", format!("{} has no run that is open", custody.id())).hint("firebreak drill run PLAYBOOK starts a new one"));
+            return Err(CliError::new(
+                Exit::Usage,
+                "FB0610",
+                format!("{} has no run that is open", custody.id()),
+            )
+            .hint("firebreak drill run PLAYBOOK starts a new one"));
         };
         recover(session, &custody, &run)?;
         let end = engine.resume(&run).await?;
@@ -87,7 +126,13 @@ fn compose(session: &Session, stage: &Stage) -> Result<Engine, CliError> {
     let terminal = Terminal::new(session.out, Given::Nothing);
     let operator = Arc::new(stage.operator(Arc::new(move |event| terminal.event(event))));
     let executor = stage.cast.executor();
-    let mut engine = engine(session, &stage.custody, Some(stage.sim.cluster()), operator, Some(&executor.id))?;
+    let mut engine = engine(
+        session,
+        &stage.custody,
+        Some(stage.sim.cluster()),
+        operator,
+        Some(&executor.id),
+    )?;
     engine.policy = stage.policy()?;
     Ok(engine)
 }
@@ -99,37 +144,76 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     if session.out.json {
         session.out.document(&report)?;
     }
-    session.out.answer(format!("\nDRILL {} {}", custody.id(), if done { "completed" } else { "ended early" }));
+    session.out.answer(format!(
+        "\nDRILL {} {}",
+        custody.id(),
+        if done { "completed" } else { "ended early" }
+    ));
     for check in &report.score.checks {
-        session.out.answer(clean(&format!("  {} {}: {}", if check.passed { "passed" } else { "FAILED" }, check.name, check.found)));
+        session.out.answer(clean(&format!(
+            "  {} {}: {}",
+            if check.passed { "passed" } else { "FAILED" },
+            check.name,
+            check.found
+        )));
     }
-    let rto = report.actual_rto_s.map_or_else(|| "not measurable".to_owned(), |s| format!("{s} s (simulated: no proof of an RTO)"));
-    session.out.answer(format!("score       {} of {}", report.score.passed, report.score.asked));
+    let rto = report.actual_rto_s.map_or_else(
+        || "not measurable".to_owned(),
+        |s| format!("{s} s (simulated: no proof of an RTO)"),
+    );
+    session.out.answer(format!(
+        "score       {} of {}",
+        report.score.passed, report.score.asked
+    ));
     session.out.answer(format!("actual RTO  {rto}"));
-    session.out.answer(format!("incident    {}", custody.place().display()));
-    report.bags.iter().for_each(|b| session.out.answer(format!("bag         {b}")));
-    session.out.answer(format!("bags        {}", report.bag_verdict));
-    session.out.answer(format!("fingerprint {}", grouped(&report.fingerprint)));
-    session.out.answer(format!("report      {}", custody.place().join("report/incident.html").display()));
+    session
+        .out
+        .answer(format!("incident    {}", custody.place().display()));
+    report
+        .bags
+        .iter()
+        .for_each(|b| session.out.answer(format!("bag         {b}")));
+    session
+        .out
+        .answer(format!("bags        {}", report.bag_verdict));
+    session
+        .out
+        .answer(format!("fingerprint {}", grouped(&report.fingerprint)));
+    session.out.answer(format!(
+        "report      {}",
+        custody.place().join("report/incident.html").display()
+    ));
     let next = match &end.ending {
         Ending::Parked(h) | Ending::InDoubt(h) => h.hint.clone(),
         _ => format!("firebreak verify --incident {}", custody.id()),
     };
     session.out.answer(format!("next        {next}"));
-    Ok(if done && report.exit == 0 { Exit::Ok } else { Exit::Missed })
+    Ok(if done && report.exit == 0 {
+        Exit::Ok
+    } else {
+        Exit::Missed
+    })
 }
 
 impl From<DrillError> for CliError {
     fn from(e: DrillError) -> Self {
         let text = e.to_string();
         match e {
-            DrillError::Opening(inner @ (OpeningError::Exists(_) | OpeningError::Ledger(_))) => inner.into(),
+            DrillError::Opening(inner @ (OpeningError::Exists(_) | OpeningError::Ledger(_))) => {
+                inner.into()
+            }
             DrillError::Ledger(inner) => inner.into(),
             DrillError::World(inner) => inner.into(),
-            DrillError::Damaged(_) => CliError::new(Exit::Tampered, "FB0604", text).hint("firebreak drill run PLAYBOOK starts a new one"),
+            DrillError::Damaged(_) => CliError::new(Exit::Tampered, "FB0604", text)
+                .hint("firebreak drill run PLAYBOOK starts a new one"),
             DrillError::Live(_) => CliError::new(Exit::Usage, "FB0406", text),
-            DrillError::Opening(_) | DrillError::Disk { .. } => CliError::new(Exit::Failed, "FB1104", text).hint("free space or fix permissions, then type the same command again"),
-            DrillError::Script(_) | DrillError::Trust(_) | DrillError::Host(_) => CliError::new(Exit::Failed, "FB1106", text),
+            DrillError::Opening(_) | DrillError::Disk { .. } => {
+                CliError::new(Exit::Failed, "FB1104", text)
+                    .hint("free space or fix permissions, then type the same command again")
+            }
+            DrillError::Script(_) | DrillError::Trust(_) | DrillError::Host(_) => {
+                CliError::new(Exit::Failed, "FB1106", text)
+            }
         }
     }
 }

@@ -59,10 +59,17 @@ pub enum EvidenceCommand {
 pub fn run(session: &Session, command: &EvidenceCommand) -> CliResult {
     match command {
         EvidenceCommand::Open { purpose } => open(session, purpose),
-        EvidenceCommand::Add { paths, name, description, kind, bag } => {
+        EvidenceCommand::Add {
+            paths,
+            name,
+            description,
+            kind,
+            bag,
+        } => {
             let category = Category::parse(kind).ok_or_else(|| {
                 let all: Vec<_> = Category::ALL.iter().map(|c| c.as_str()).collect();
-                CliError::usage(format!("there is no kind `{kind}`")).hint(format!("one of {}", all.join(", ")))
+                CliError::usage(format!("there is no kind `{kind}`"))
+                    .hint(format!("one of {}", all.join(", ")))
             })?;
             add(session, paths, name, description.as_deref(), category, *bag)
         }
@@ -81,55 +88,103 @@ fn open(session: &Session, purpose: &str) -> CliResult {
     if session.out.json {
         session.out.document(&serde_json::json!({"schema": "firebreak/bag/v1", "incident": custody.id(), "bag": number, "state": "open"}))?;
     }
-    session.out.answer(format!("bag {number} of {} is open\nnext: firebreak evidence add PATH… --bag {}", custody.id(), number.trim_start_matches('0')));
+    session.out.answer(format!(
+        "bag {number} of {} is open\nnext: firebreak evidence add PATH… --bag {}",
+        custody.id(),
+        number.trim_start_matches('0')
+    ));
     Ok(Exit::Ok)
 }
 
-fn add(session: &Session, paths: &[PathBuf], name: &str, description: Option<&str>, category: Category, bag: Option<u32>) -> CliResult {
+fn add(
+    session: &Session,
+    paths: &[PathBuf],
+    name: &str,
+    description: Option<&str>,
+    category: Category,
+    bag: Option<u32>,
+) -> CliResult {
     for path in paths.iter().filter(|p| !is_stdin(p)) {
-        std::fs::metadata(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())))?;
+        std::fs::metadata(path).map_err(|e| {
+            CliError::new(
+                Exit::Usage,
+                "FB1105",
+                format!("cannot read `{}`: {e}", path.display()),
+            )
+        })?;
     }
     if paths.iter().any(|p| is_stdin(p)) && !stdin_is_piped() {
-        return Err(CliError::usage("`-` reads standard input, and nothing is piped into it"));
+        return Err(CliError::usage(
+            "`-` reads standard input, and nothing is piped into it",
+        ));
     }
     let custody = session.incident()?;
-    let open: Vec<u32> = custody.open_bags()?.into_iter().filter(|(_, refs)| refs.run.is_none()).map(|(n, _)| n).collect();
+    let open: Vec<u32> = custody
+        .open_bags()?
+        .into_iter()
+        .filter(|(_, refs)| refs.run.is_none())
+        .map(|(n, _)| n)
+        .collect();
     let (mut filling, seal_after) = match (bag, open.as_slice()) {
         (Some(number), _) => (custody.reopen_bag(number)?, false),
         (None, [one]) => (custody.reopen_bag(*one)?, false),
         (None, []) => (custody.open_bag("added by hand", &Refs::default())?, true),
-        (None, _) => return Err(CliError::usage("several bags are open").hint(format!("say which: --bag {}", open[0]))),
+        (None, _) => {
+            return Err(CliError::usage("several bags are open")
+                .hint(format!("say which: --bag {}", open[0])));
+        }
     };
     let mut taken = Vec::new();
     for path in paths {
         let exhibit = draft(path, name, description, category);
-        let acquired = if is_stdin(path) { from_stdin(session, filling.as_mut(), &exhibit)? } else { from_path(session, filling.as_mut(), path, &exhibit)? };
+        let acquired = if is_stdin(path) {
+            from_stdin(session, filling.as_mut(), &exhibit)?
+        } else {
+            from_path(session, filling.as_mut(), path, &exhibit)?
+        };
         if !session.out.json {
             session.out.answer(line(&acquired));
         }
         taken.push(acquired);
     }
     let number = filling.number().to_owned();
-    let sealed = if seal_after { Some(filling.seal()?) } else { None };
+    let sealed = if seal_after {
+        Some(filling.seal()?)
+    } else {
+        None
+    };
     if session.out.json {
         session.out.document(&serde_json::json!({"schema": "firebreak/exhibits/v1", "incident": custody.id(), "bag": number, "exhibits": taken, "sealed": sealed}))?;
         return Ok(Exit::Ok);
     }
     match sealed {
         Some(sealed) => tell_sealed(session, &custody, &sealed),
-        None => session.out.answer(format!("bag {number} is still open\nnext: firebreak evidence seal --bag {}", number.trim_start_matches('0'))),
+        None => session.out.answer(format!(
+            "bag {number} is still open\nnext: firebreak evidence seal --bag {}",
+            number.trim_start_matches('0')
+        )),
     }
     Ok(Exit::Ok)
 }
 
 fn seal(session: &Session, bag: Option<u32>) -> CliResult {
     let custody = session.incident()?;
-    let open: Vec<u32> = custody.open_bags()?.into_iter().filter(|(_, refs)| refs.run.is_none()).map(|(n, _)| n).collect();
+    let open: Vec<u32> = custody
+        .open_bags()?
+        .into_iter()
+        .filter(|(_, refs)| refs.run.is_none())
+        .map(|(n, _)| n)
+        .collect();
     let number = match (bag, open.as_slice()) {
         (Some(n), _) => n,
         (None, [one]) => *one,
-        (None, []) => return Err(CliError::usage("no bag is open").hint("firebreak evidence open PURPOSE")),
-        (None, _) => return Err(CliError::usage("several bags are open").hint(format!("say which: --bag {}", open[0]))),
+        (None, []) => {
+            return Err(CliError::usage("no bag is open").hint("firebreak evidence open PURPOSE"));
+        }
+        (None, _) => {
+            return Err(CliError::usage("several bags are open")
+                .hint(format!("say which: --bag {}", open[0])));
+        }
     };
     let sealed = custody.reopen_bag(number)?.seal()?;
     if session.out.json {
@@ -140,32 +195,61 @@ fn seal(session: &Session, bag: Option<u32>) -> CliResult {
 }
 
 fn tell_sealed(session: &Session, custody: &crate::custody::Custody, sealed: &BagSealed) {
-    let path = custody.place().join("bags").join(format!("{}_{}", custody.id(), sealed.bag));
-    session.out.answer(format!("bag         {}", path.display()));
-    session.out.answer(format!("seal        {}", grouped(&sealed.seal_sha256)));
-    session.out.answer(format!("fingerprint {}", grouped(&custody.opened().fingerprint)));
-    session.out.answer("keep seal and fingerprint on paper; next: firebreak verify --last");
+    let path = custody
+        .place()
+        .join("bags")
+        .join(format!("{}_{}", custody.id(), sealed.bag));
+    session
+        .out
+        .answer(format!("bag         {}", path.display()));
+    session
+        .out
+        .answer(format!("seal        {}", grouped(&sealed.seal_sha256)));
+    session.out.answer(format!(
+        "fingerprint {}",
+        grouped(&custody.opened().fingerprint)
+    ));
+    session
+        .out
+        .answer("keep seal and fingerprint on paper; next: firebreak verify --last");
 }
 
 fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn draft(path: &Path, stdin_name: &str, description: Option<&str>, category: Category) -> ExhibitDraft {
+fn draft(
+    path: &Path,
+    stdin_name: &str,
+    description: Option<&str>,
+    category: Category,
+) -> ExhibitDraft {
     let stdin = is_stdin(path);
     let name = if stdin {
         stdin_name.to_owned()
     } else {
         let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        full.file_name().map_or_else(|| "root".to_owned(), |n| n.to_string_lossy().into_owned())
+        full.file_name()
+            .map_or_else(|| "root".to_owned(), |n| n.to_string_lossy().into_owned())
     };
-    let shown = if stdin { "standard input".to_owned() } else { path.display().to_string() };
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let shown = if stdin {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     ExhibitDraft {
         description: description.map_or_else(|| shown.clone(), str::to_owned),
         category,
         system: BTreeMap::from([("host".to_owned(), host), ("path".to_owned(), shown)]),
-        method: if stdin { "read from standard input".into() } else { "read".into() },
+        method: if stdin {
+            "read from standard input".into()
+        } else {
+            "read".into()
+        },
         command: None,
         trust: None,
         volatility: 5,
@@ -173,7 +257,12 @@ fn draft(path: &Path, stdin_name: &str, description: Option<&str>, category: Cat
     }
 }
 
-fn from_path(session: &Session, bag: &mut dyn OpenBag, path: &Path, exhibit: &ExhibitDraft) -> Result<ExhibitAcquired, CliError> {
+fn from_path(
+    session: &Session,
+    bag: &mut dyn OpenBag,
+    path: &Path,
+    exhibit: &ExhibitDraft,
+) -> Result<ExhibitAcquired, CliError> {
     let out = session.out;
     let mut last = 0;
     let shown = path.display().to_string();
@@ -187,7 +276,11 @@ fn from_path(session: &Session, bag: &mut dyn OpenBag, path: &Path, exhibit: &Ex
     Ok(acquired?)
 }
 
-fn from_stdin(session: &Session, bag: &mut dyn OpenBag, exhibit: &ExhibitDraft) -> Result<ExhibitAcquired, CliError> {
+fn from_stdin(
+    session: &Session,
+    bag: &mut dyn OpenBag,
+    exhibit: &ExhibitDraft,
+) -> Result<ExhibitAcquired, CliError> {
     bag.begin(exhibit)?;
     let mut block = vec![0; 1024 * 1024];
     let mut taken = 0u64;
@@ -199,7 +292,9 @@ fn from_stdin(session: &Session, bag: &mut dyn OpenBag, exhibit: &ExhibitDraft) 
                 bag.write(&block[..n])?;
                 taken += n as u64;
                 if taken % (64 * 1024 * 1024) < n as u64 {
-                    session.out.progress(format!("standard input: {} MiB", taken / (1024 * 1024)));
+                    session
+                        .out
+                        .progress(format!("standard input: {} MiB", taken / (1024 * 1024)));
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -211,6 +306,13 @@ fn from_stdin(session: &Session, bag: &mut dyn OpenBag, exhibit: &ExhibitDraft) 
 }
 
 fn line(e: &ExhibitAcquired) -> String {
-    let ended = if e.ended == "complete" { String::new() } else { format!("  [{}: {}]", e.ended, e.why.as_deref().unwrap_or("-")) };
-    crate::cli::output::clean(&format!("{}  {} bytes  {}{ended}", e.exhibit, e.bytes, e.description))
+    let ended = if e.ended == "complete" {
+        String::new()
+    } else {
+        format!("  [{}: {}]", e.ended, e.why.as_deref().unwrap_or("-"))
+    };
+    crate::cli::output::clean(&format!(
+        "{}  {} bytes  {}{ended}",
+        e.exhibit, e.bytes, e.description
+    ))
 }

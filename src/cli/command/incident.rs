@@ -81,10 +81,19 @@ pub enum IncidentCommand {
 /// Runs it.
 pub fn run(session: &mut Session, command: &IncidentCommand) -> CliResult {
     match command {
-        IncidentCommand::Open { title, id, severity, source } => open(session, title, id.as_deref(), severity, source.clone()),
+        IncidentCommand::Open {
+            title,
+            id,
+            severity,
+            source,
+        } => open(session, title, id.as_deref(), severity, source.clone()),
         IncidentCommand::Status { id } => status(session, id.as_deref()),
         IncidentCommand::Note { text, at } => note(session, text, at.as_deref()),
-        IncidentCommand::Milestone { name, at, confidence } => milestone(session, name, at.as_deref(), confidence.as_deref()),
+        IncidentCommand::Milestone {
+            name,
+            at,
+            confidence,
+        } => milestone(session, name, at.as_deref(), confidence.as_deref()),
         IncidentCommand::Answer(args) => super::run::answer(session, args),
         IncidentCommand::Resolve(args) => super::run::resolve(session, args),
         IncidentCommand::Park { reason } => super::run::park(session, reason),
@@ -98,14 +107,40 @@ pub fn run(session: &mut Session, command: &IncidentCommand) -> CliResult {
     }
 }
 
-fn open(session: &Session, title: &str, id: Option<&str>, severity: &str, source: Option<String>) -> CliResult {
-    let id = id.map(IncidentId::parse).transpose().map_err(|e| CliError::usage(e.to_string()))?;
-    let severity = Severity::parse(&severity.to_ascii_uppercase())
-        .ok_or_else(|| CliError::usage(format!("`{severity}` is no severity")).hint("SEV1, SEV2, SEV3 or SEV4"))?;
+fn open(
+    session: &Session,
+    title: &str,
+    id: Option<&str>,
+    severity: &str,
+    source: Option<String>,
+) -> CliResult {
+    let id = id
+        .map(IncidentId::parse)
+        .transpose()
+        .map_err(|e| CliError::usage(e.to_string()))?;
+    let severity = Severity::parse(&severity.to_ascii_uppercase()).ok_or_else(|| {
+        CliError::usage(format!("`{severity}` is no severity")).hint("SEV1, SEV2, SEV3 or SEV4")
+    })?;
     let title = checked(title)?;
-    let custody = session.create(NewIncident { id, mode: Mode::Live, title, severity, source, targets: Vec::new(), policy: None })?;
-    let now = MilestoneReached { name: Milestone::Declared, tier: None, at: None, confidence: None, by: "statement".into() };
-    custody.ledger().append(vec![Draft::new(kind::MILESTONE, &now).by(&session.actor)])?;
+    let custody = session.create(NewIncident {
+        id,
+        mode: Mode::Live,
+        title,
+        severity,
+        source,
+        targets: Vec::new(),
+        policy: None,
+    })?;
+    let now = MilestoneReached {
+        name: Milestone::Declared,
+        tier: None,
+        at: None,
+        confidence: None,
+        by: "statement".into(),
+    };
+    custody
+        .ledger()
+        .append(vec![Draft::new(kind::MILESTONE, &now).by(&session.actor)])?;
     custody.ledger().checkpoint()?;
     if session.out.json {
         session.out.document(&serde_json::json!({
@@ -114,10 +149,19 @@ fn open(session: &Session, title: &str, id: Option<&str>, severity: &str, source
         return Ok(Exit::Ok);
     }
     session.out.answer(format!("incident    {}", custody.id()));
-    session.out.answer(format!("folder      {}", custody.place().display()));
-    session.out.answer(format!("fingerprint {}", grouped(&custody.opened().fingerprint)));
-    session.out.answer(format!("policy      {}", custody.opened().policy));
-    session.out.answer("keep the fingerprint on paper, apart from this host: it is what a stranger verifies with");
+    session
+        .out
+        .answer(format!("folder      {}", custody.place().display()));
+    session.out.answer(format!(
+        "fingerprint {}",
+        grouped(&custody.opened().fingerprint)
+    ));
+    session
+        .out
+        .answer(format!("policy      {}", custody.opened().policy));
+    session.out.answer(
+        "keep the fingerprint on paper, apart from this host: it is what a stranger verifies with",
+    );
     Ok(Exit::Ok)
 }
 
@@ -125,12 +169,15 @@ fn status(session: &Session, id: Option<&str>) -> CliResult {
     if id.is_none() && session.asked.is_none() {
         return super::board::run(session);
     }
-    let id = IncidentId::parse(id.or(session.asked.as_deref()).unwrap_or_default()).map_err(|e| CliError::usage(e.to_string()))?;
+    let id = IncidentId::parse(id.or(session.asked.as_deref()).unwrap_or_default())
+        .map_err(|e| CliError::usage(e.to_string()))?;
     let custody = session.open(&id)?;
     let history = custody.history()?;
     let lines = super::board::lines(&history);
     if session.out.json {
-        session.out.document(&super::board::document(&history, custody.place()))?;
+        session
+            .out
+            .document(&super::board::document(&history, custody.place()))?;
         return Ok(Exit::Ok);
     }
     lines.iter().for_each(|l| session.out.answer(clean(l)));
@@ -139,16 +186,33 @@ fn status(session: &Session, id: Option<&str>) -> CliResult {
 
 fn note(session: &Session, text: &str, at: Option<&str>) -> CliResult {
     let custody = session.incident()?;
-    let body = Note { text: checked(text)?, at: at.map(instant).transpose()? };
-    let stored = custody.ledger().append(vec![Draft::new(kind::INCIDENT_NOTE, &body).by(&session.actor)])?;
+    let body = Note {
+        text: checked(text)?,
+        at: at.map(instant).transpose()?,
+    };
+    let stored = custody.ledger().append(vec![
+        Draft::new(kind::INCIDENT_NOTE, &body).by(&session.actor),
+    ])?;
     tell(session, custody.id(), &stored)
 }
 
-fn milestone(session: &Session, name: &str, at: Option<&str>, confidence: Option<&str>) -> CliResult {
-    let name = Milestone::parse(name).filter(|m| *m != Milestone::Closed).ok_or_else(|| {
-        let all: Vec<_> = Milestone::ALL.iter().filter(|m| **m != Milestone::Closed).map(|m| m.as_str()).collect();
-        CliError::usage(format!("`{name}` is no milestone that can be stated")).hint(format!("one of {}", all.join(", ")))
-    })?;
+fn milestone(
+    session: &Session,
+    name: &str,
+    at: Option<&str>,
+    confidence: Option<&str>,
+) -> CliResult {
+    let name = Milestone::parse(name)
+        .filter(|m| *m != Milestone::Closed)
+        .ok_or_else(|| {
+            let all: Vec<_> = Milestone::ALL
+                .iter()
+                .filter(|m| **m != Milestone::Closed)
+                .map(|m| m.as_str())
+                .collect();
+            CliError::usage(format!("`{name}` is no milestone that can be stated"))
+                .hint(format!("one of {}", all.join(", ")))
+        })?;
     if let Some(c) = confidence
         && !["low", "medium", "high"].contains(&c)
     {
@@ -156,8 +220,16 @@ fn milestone(session: &Session, name: &str, at: Option<&str>, confidence: Option
     }
     let at = at.map(instant).transpose()?;
     let custody = session.incident()?;
-    let body = MilestoneReached { name, tier: None, at, confidence: confidence.map(str::to_owned), by: "statement".into() };
-    let stored = custody.ledger().append(vec![Draft::new(kind::MILESTONE, &body).by(&session.actor)])?;
+    let body = MilestoneReached {
+        name,
+        tier: None,
+        at,
+        confidence: confidence.map(str::to_owned),
+        by: "statement".into(),
+    };
+    let stored = custody
+        .ledger()
+        .append(vec![Draft::new(kind::MILESTONE, &body).by(&session.actor)])?;
     tell(session, custody.id(), &stored)
 }
 
@@ -165,18 +237,50 @@ fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
     let custody = session.incident()?;
     let open = custody.open_bags()?;
     if let Some((number, _)) = open.first() {
-        return Err(CliError::new(Exit::Parked, "FB1205", format!("bag {number:04} is still open")).hint(format!("firebreak evidence seal --bag {number}, or firebreak resume")));
+        return Err(CliError::new(
+            Exit::Parked,
+            "FB1205",
+            format!("bag {number:04} is still open"),
+        )
+        .hint(format!(
+            "firebreak evidence seal --bag {number}, or firebreak resume"
+        )));
     }
     let history = custody.history()?;
     if history.of(kind::INCIDENT_CLOSED).next().is_none() {
-        session.ask_to_type(custody.id().as_str(), "close it and erase its key", confirm, "--confirm")?;
+        session.ask_to_type(
+            custody.id().as_str(),
+            "close it and erase its key",
+            confirm,
+            "--confirm",
+        )?;
     }
-    let declared: Option<IncidentOpened> = history.bodies(kind::INCIDENT_OPENED).next().map(|(_, b)| b);
+    let declared: Option<IncidentOpened> =
+        history.bodies(kind::INCIDENT_OPENED).next().map(|(_, b)| b);
     let title = declared.map(|d| d.title).unwrap_or_default();
-    let body = MilestoneReached { name: Milestone::Closed, tier: None, at: None, confidence: None, by: "statement".into() };
-    custody.ledger().append(vec![Draft::new(kind::MILESTONE, &body).by(&session.actor)])?;
-    custody.close(&Note { text: checked(note)?, at: None }, &session.actor)?;
-    session.out.answer(format!("{} ({}) is closed; its key is erased, its folder stays: {}", custody.id(), clean(&title), custody.place().display()));
+    let body = MilestoneReached {
+        name: Milestone::Closed,
+        tier: None,
+        at: None,
+        confidence: None,
+        by: "statement".into(),
+    };
+    custody
+        .ledger()
+        .append(vec![Draft::new(kind::MILESTONE, &body).by(&session.actor)])?;
+    custody.close(
+        &Note {
+            text: checked(note)?,
+            at: None,
+        },
+        &session.actor,
+    )?;
+    session.out.answer(format!(
+        "{} ({}) is closed; its key is erased, its folder stays: {}",
+        custody.id(),
+        clean(&title),
+        custody.place().display()
+    ));
     Ok(Exit::Ok)
 }
 
@@ -185,7 +289,11 @@ fn tell(session: &Session, id: &IncidentId, stored: &[crate::incident::Entry]) -
         if session.out.json {
             session.out.document(&serde_json::json!({"schema": "firebreak/entry/v1", "incident": id, "seq": entry.seq, "time": millis(entry.time), "sha256": entry.sha256}))?;
         }
-        session.out.answer(format!("{id} entry {} at {}", entry.seq, millis(entry.time)));
+        session.out.answer(format!(
+            "{id} entry {} at {}",
+            entry.seq,
+            millis(entry.time)
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -197,9 +305,16 @@ pub fn checked(text: &str) -> Result<String, CliError> {
         return Err(CliError::usage("the text is empty"));
     }
     if text.len() > TEXT_MAX {
-        return Err(CliError::usage(format!("the text has {} bytes, at most {TEXT_MAX} stand in an entry", text.len())).hint("add it as an exhibit: firebreak evidence add FILE"));
+        return Err(CliError::usage(format!(
+            "the text has {} bytes, at most {TEXT_MAX} stand in an entry",
+            text.len()
+        ))
+        .hint("add it as an exhibit: firebreak evidence add FILE"));
     }
-    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+    if text
+        .chars()
+        .any(|c| c.is_control() && c != '\n' && c != '\t')
+    {
         return Err(CliError::usage("the text holds control characters"));
     }
     Ok(text.to_owned())
@@ -209,5 +324,8 @@ pub fn checked(text: &str) -> Result<String, CliError> {
 pub fn instant(text: &str) -> Result<String, CliError> {
     chrono::DateTime::parse_from_rfc3339(text)
         .map(|t| millis(t.to_utc()))
-        .map_err(|e| CliError::usage(format!("`{text}` is no time: {e}")).hint("for example 2026-11-24T22:15:00Z or 2026-11-24T23:15:00+01:00"))
+        .map_err(|e| {
+            CliError::usage(format!("`{text}` is no time: {e}"))
+                .hint("for example 2026-11-24T22:15:00Z or 2026-11-24T23:15:00+01:00")
+        })
 }

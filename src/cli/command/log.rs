@@ -28,7 +28,8 @@ pub struct LogArgs {
 pub fn run(session: &Session, args: &LogArgs) -> CliResult {
     let history = session.incident()?.history()?;
     let wanted = |e: &&Entry| {
-        args.kind.as_deref().is_none_or(|k| e.kind.starts_with(k)) && args.from.is_none_or(|f| e.seq >= f)
+        args.kind.as_deref().is_none_or(|k| e.kind.starts_with(k))
+            && args.from.is_none_or(|f| e.seq >= f)
     };
     let mut entries: Vec<&Entry> = history.entries.iter().filter(wanted).collect();
     if let Some(last) = args.last {
@@ -58,10 +59,29 @@ fn as_json(e: &Entry) -> serde_json::Value {
 fn line(e: &Entry) -> String {
     let step = e.step().map(|s| format!(" [{s}]")).unwrap_or_default();
     let body = &e.body;
-    let text = ["summary", "text", "known", "why", "title", "verdict", "what", "description", "purpose", "name", "decision", "question"]
-        .iter()
-        .find_map(|k| body.get(*k).and_then(|v| v.as_str()))
-        .unwrap_or_default()
-        .replace(['\n', '\t'], " ");
-    format!("{:>5}  {}  {:<22}{step} {text}  ({})", e.seq, millis(e.time), e.kind, e.actor.id)
+    let text = [
+        "summary",
+        "text",
+        "known",
+        "why",
+        "title",
+        "verdict",
+        "what",
+        "description",
+        "purpose",
+        "name",
+        "decision",
+        "question",
+    ]
+    .iter()
+    .find_map(|k| body.get(*k).and_then(|v| v.as_str()))
+    .unwrap_or_default()
+    .replace(['\n', '\t'], " ");
+    format!(
+        "{:>5}  {}  {:<22}{step} {text}  ({})",
+        e.seq,
+        millis(e.time),
+        e.kind,
+        e.actor.id
+    )
 }

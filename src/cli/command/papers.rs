@@ -18,11 +18,17 @@ pub fn explain(out: &Output, code: Option<&str>) -> CliResult {
         }
         return Ok(Exit::Ok);
     };
-    let e = explain::find(code).ok_or_else(|| CliError::usage(format!("there is no code `{code}`")).hint("firebreak explain lists all codes"))?;
+    let e = explain::find(code).ok_or_else(|| {
+        CliError::usage(format!("there is no code `{code}`"))
+            .hint("firebreak explain lists all codes")
+    })?;
     if out.json {
         out.document(&serde_json::json!({"schema": "firebreak/explain/v1", "code": e.code, "means": e.means, "do_now": e.do_now}))?;
     }
-    out.answer(format!("{}: {}\n\nWhat to do: {}", e.code, e.means, e.do_now));
+    out.answer(format!(
+        "{}: {}\n\nWhat to do: {}",
+        e.code, e.means, e.do_now
+    ));
     Ok(Exit::Ok)
 }
 
@@ -36,9 +42,10 @@ pub fn help(out: &Output, topic: &[String]) -> CliResult {
     command.build();
     let mut here = &mut command;
     for word in topic {
-        here = here
-            .find_subcommand_mut(word)
-            .ok_or_else(|| CliError::usage(format!("there is no command `{}`", topic.join(" "))).hint("firebreak help lists the commands"))?;
+        here = here.find_subcommand_mut(word).ok_or_else(|| {
+            CliError::usage(format!("there is no command `{}`", topic.join(" ")))
+                .hint("firebreak help lists the commands")
+        })?;
     }
     out.answer(here.render_long_help().to_string().trim_end());
     Ok(Exit::Ok)
@@ -46,13 +53,24 @@ pub fn help(out: &Output, topic: &[String]) -> CliResult {
 
 /// Prints a shell's completions.
 pub fn completions(shell: clap_complete::Shell) -> CliResult {
-    clap_complete::generate(shell, &mut Cli::command(), "firebreak", &mut std::io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Cli::command(),
+        "firebreak",
+        &mut std::io::stdout(),
+    );
     Ok(Exit::Ok)
 }
 
 /// Prints the man page, or writes one page a command into a folder.
 pub fn man(folder: Option<&std::path::Path>) -> CliResult {
-    let cannot = |e: std::io::Error| CliError::new(Exit::Failed, "FB1104", format!("cannot write the man page: {e}"));
+    let cannot = |e: std::io::Error| {
+        CliError::new(
+            Exit::Failed,
+            "FB1104",
+            format!("cannot write the man page: {e}"),
+        )
+    };
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).map_err(cannot)?;
         clap_mangen::generate_to(Cli::command(), folder).map_err(cannot)?;

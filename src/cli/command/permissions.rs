@@ -21,9 +21,20 @@ pub struct PermissionsArgs {
 pub const VERBS: [(&str, &[&str]); 6] = [
     (
         "contain",
-        &["acquire.volatile", "acquire.manifests", "acquire.logs", "contain.isolate_workload", "contain.probe_isolation", "contain.list_credentials", "contain.release_workload"],
+        &[
+            "acquire.volatile",
+            "acquire.manifests",
+            "acquire.logs",
+            "contain.isolate_workload",
+            "contain.probe_isolation",
+            "contain.list_credentials",
+            "contain.release_workload",
+        ],
     ),
-    ("acquire", &["acquire.volatile", "acquire.manifests", "acquire.logs"]),
+    (
+        "acquire",
+        &["acquire.volatile", "acquire.manifests", "acquire.logs"],
+    ),
     ("release", &["contain.release_workload"]),
     ("canary", &["contain.run_canary"]),
     ("cordon", &["contain.cordon_node"]),
@@ -33,7 +44,9 @@ pub const VERBS: [(&str, &[&str]); 6] = [
 /// Prints the role.
 pub fn run(out: &Output, args: &PermissionsArgs) -> CliResult {
     if args.format != "rbac" {
-        return Err(CliError::usage(format!("there is no format `{}`", args.format)).hint("--format rbac"));
+        return Err(
+            CliError::usage(format!("there is no format `{}`", args.format)).hint("--format rbac"),
+        );
     }
     let names: Vec<&str> = match VERBS.iter().find(|(verb, _)| *verb == args.verb) {
         Some((_, names)) => names.to_vec(),
@@ -44,7 +57,8 @@ pub fn run(out: &Output, args: &PermissionsArgs) -> CliResult {
     for name in names {
         let action = all.find(name).ok_or_else(|| {
             let verbs: Vec<_> = VERBS.iter().map(|(v, _)| *v).collect();
-            CliError::usage(format!("there is no verb `{}`", args.verb)).hint(format!("one of {}, or an action's name", verbs.join(", ")))
+            CliError::usage(format!("there is no verb `{}`", args.verb))
+                .hint(format!("one of {}, or an action's name", verbs.join(", ")))
         })?;
         rights.extend_from_slice(action.spec().rights);
     }

@@ -16,8 +16,8 @@ use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::{RunCreated, Target};
 use crate::incident::{History, RunId, StepPath, kind};
-use crate::playbook::{self, Severity, embedded};
 use crate::plan::plan::PlanFile;
+use crate::playbook::{self, Severity, embedded};
 use crate::port::Cluster;
 use crate::run::{Confirmation, Confirmed, Engine};
 
@@ -133,28 +133,67 @@ pub fn run(session: &Session, command: &PlaybookCommand) -> CliResult {
         PlaybookCommand::Show { playbook, raw } => show(session, playbook, *raw),
         PlaybookCommand::Lint { playbooks } => lint(session, playbooks),
         PlaybookCommand::Schema => {
-            session.out.document(&playbook::schema(&actions().registry()))?;
+            session
+                .out
+                .document(&playbook::schema(&actions().registry()))?;
             Ok(Exit::Ok)
         }
-        PlaybookCommand::Plan { playbook, var, out, r#as, detailed_exit_code, cluster } => {
-            tokio_run(plan(session, playbook, var, out.as_deref(), r#as.as_deref(), *detailed_exit_code, cluster))
-        }
-        PlaybookCommand::Apply { plan, var, r#as, confirm, cluster } => tokio_run(apply(session, plan, var, r#as.as_deref(), confirm.as_deref(), cluster)),
+        PlaybookCommand::Plan {
+            playbook,
+            var,
+            out,
+            r#as,
+            detailed_exit_code,
+            cluster,
+        } => tokio_run(plan(
+            session,
+            playbook,
+            var,
+            out.as_deref(),
+            r#as.as_deref(),
+            *detailed_exit_code,
+            cluster,
+        )),
+        PlaybookCommand::Apply {
+            plan,
+            var,
+            r#as,
+            confirm,
+            cluster,
+        } => tokio_run(apply(
+            session,
+            plan,
+            var,
+            r#as.as_deref(),
+            confirm.as_deref(),
+            cluster,
+        )),
         PlaybookCommand::Approve(args) => tokio_run(approve(session, args)),
-        PlaybookCommand::Undo { steps, confirm, cluster } => tokio_run(undo(session, steps, confirm.as_deref(), cluster)),
+        PlaybookCommand::Undo {
+            steps,
+            confirm,
+            cluster,
+        } => tokio_run(undo(session, steps, confirm.as_deref(), cluster)),
     }
 }
 
 /// A path names a file, a bare name an embedded playbook.
 fn source(name: &str) -> Result<(String, Vec<u8>), CliError> {
     if name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml") {
-        let bytes = std::fs::read(name).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}")))?;
-        let file = Path::new(name).file_name().map_or_else(|| name.to_owned(), |n| n.to_string_lossy().into_owned());
+        let bytes = std::fs::read(name).map_err(|e| {
+            CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}"))
+        })?;
+        let file = Path::new(name)
+            .file_name()
+            .map_or_else(|| name.to_owned(), |n| n.to_string_lossy().into_owned());
         return Ok((file, bytes));
     }
     let text = embedded::find(name).ok_or_else(|| {
         let all: Vec<_> = embedded::ALL.iter().map(|e| e.name).collect();
-        CliError::usage(format!("there is no playbook `{name}`")).hint(format!("built in are {}; a file is named by its path", all.join(", ")))
+        CliError::usage(format!("there is no playbook `{name}`")).hint(format!(
+            "built in are {}; a file is named by its path",
+            all.join(", ")
+        ))
     })?;
     Ok((format!("{name}.yaml"), text.text.as_bytes().to_vec()))
 }
@@ -162,12 +201,16 @@ fn source(name: &str) -> Result<(String, Vec<u8>), CliError> {
 fn list(session: &Session) -> CliResult {
     let mut rows = Vec::new();
     for embedded::Embedded { name, text, .. } in embedded::ALL {
-        let title = playbook::read(text.as_bytes(), None).map(|p| p.name).unwrap_or_default();
+        let title = playbook::read(text.as_bytes(), None)
+            .map(|p| p.name)
+            .unwrap_or_default();
         rows.push(json!({"id": name, "name": title}));
         session.out.answer(format!("{name:<18} {title}"));
     }
     if session.out.json {
-        session.out.document(&json!({"schema": "firebreak/playbooks/v1", "playbooks": rows}))?;
+        session
+            .out
+            .document(&json!({"schema": "firebreak/playbooks/v1", "playbooks": rows}))?;
     }
     Ok(Exit::Ok)
 }
@@ -175,14 +218,21 @@ fn list(session: &Session) -> CliResult {
 fn show(session: &Session, name: &str, raw: bool) -> CliResult {
     let (file, bytes) = source(name)?;
     if raw {
-        session.out.answer(String::from_utf8_lossy(&bytes).trim_end());
+        session
+            .out
+            .answer(String::from_utf8_lossy(&bytes).trim_end());
         return Ok(Exit::Ok);
     }
     let registry = actions().registry();
     let Ok(book) = playbook::read(&bytes, Some(&file)) else {
-        return Err(CliError::new(Exit::Usage, "FB0101", format!("`{file}` cannot be read")).hint(format!("firebreak playbook lint {name}")));
+        return Err(
+            CliError::new(Exit::Usage, "FB0101", format!("`{file}` cannot be read"))
+                .hint(format!("firebreak playbook lint {name}")),
+        );
     };
-    session.out.answer(clean(&playbook::explain(&book, &registry)));
+    session
+        .out
+        .answer(clean(&playbook::explain(&book, &registry)));
     Ok(Exit::Ok)
 }
 
@@ -193,17 +243,28 @@ fn lint(session: &Session, names: &[String]) -> CliResult {
     for name in names {
         let (file, bytes) = source(name)?;
         let (_, findings) = playbook::check(&bytes, Some(&file), &registry);
-        errors += findings.iter().filter(|f| f.severity == Severity::Error).count();
+        errors += findings
+            .iter()
+            .filter(|f| f.severity == Severity::Error)
+            .count();
         for f in &findings {
-            session.out.answer(clean(&format!("{name}:{f}\n  fix: {}", f.fix)));
+            session
+                .out
+                .answer(clean(&format!("{name}:{f}\n  fix: {}", f.fix)));
         }
         if findings.is_empty() {
             session.out.answer(format!("{name}: clean"));
         }
-        all.extend(findings.into_iter().map(|f| json!({"file": name, "finding": f})));
+        all.extend(
+            findings
+                .into_iter()
+                .map(|f| json!({"file": name, "finding": f})),
+        );
     }
     if session.out.json {
-        session.out.document(&json!({"schema": "firebreak/lint/v1", "findings": all}))?;
+        session
+            .out
+            .document(&json!({"schema": "firebreak/lint/v1", "findings": all}))?;
     }
     Ok(if errors > 0 { Exit::Failed } else { Exit::Ok })
 }
@@ -211,15 +272,24 @@ fn lint(session: &Session, names: &[String]) -> CliResult {
 fn variables(pairs: &[String]) -> Result<BTreeMap<String, String>, CliError> {
     pairs
         .iter()
-        .map(|p| p.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| CliError::usage(format!("`{p}` is not name=value"))))
+        .map(|p| {
+            p.split_once('=')
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .ok_or_else(|| CliError::usage(format!("`{p}` is not name=value")))
+        })
         .collect()
 }
 
 /// The incident and the cluster that a plan is for: the incident's own once it has one.
-async fn surroundings(session: &Session, cluster: &ClusterArgs) -> Result<(Arc<Custody>, Option<Cluster>), CliError> {
+async fn surroundings(
+    session: &Session,
+    cluster: &ClusterArgs,
+) -> Result<(Arc<Custody>, Option<Cluster>), CliError> {
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
-    let bound = targets(&history).iter().any(|t| matches!(t, Target::Cluster { .. }));
+    let bound = targets(&history)
+        .iter()
+        .any(|t| matches!(t, Target::Cluster { .. }));
     if bound && cluster.context.is_none() {
         let answered = reach_bound(session, &history, cluster).await?;
         return Ok((custody, answered.map(|a| a.connected.cluster)));
@@ -230,16 +300,34 @@ async fn surroundings(session: &Session, cluster: &ClusterArgs) -> Result<(Arc<C
             Ok((custody, Some(answered.connected.cluster)))
         }
         // A playbook without a cluster step needs none; one that has says so itself.
-        Err(e) if e.code == "FB1208" && cluster.context.is_none() && cluster.kubeconfig.is_none() => Ok((custody, None)),
+        Err(e)
+            if e.code == "FB1208" && cluster.context.is_none() && cluster.kubeconfig.is_none() =>
+        {
+            Ok((custody, None))
+        }
         Err(e) => Err(e),
     }
 }
 
-async fn plan(session: &Session, name: &str, var: &[String], out: Option<&Path>, executor: Option<&str>, detailed: bool, cluster: &ClusterArgs) -> CliResult {
+async fn plan(
+    session: &Session,
+    name: &str,
+    var: &[String],
+    out: Option<&Path>,
+    executor: Option<&str>,
+    detailed: bool,
+    cluster: &ClusterArgs,
+) -> CliResult {
     let (file, bytes) = source(name)?;
     let vars = variables(var)?;
     let (custody, ports) = surroundings(session, cluster).await?;
-    let engine = engine(session, &custody, ports, Arc::new(Terminal::new(session.out, Given::Nothing)), executor)?;
+    let engine = engine(
+        session,
+        &custody,
+        ports,
+        Arc::new(Terminal::new(session.out, Given::Nothing)),
+        executor,
+    )?;
     let made = engine.plan(&file, &bytes, &vars).await?;
     // The definition travels with the plan: `apply plan.json` pins exactly these bytes.
     custody.keep(&format!("trust/{}.yaml", made.plan.playbook_sha256), &bytes)?;
@@ -252,27 +340,66 @@ async fn plan(session: &Session, name: &str, var: &[String], out: Option<&Path>,
     }
     session.out.answer(clean(&text));
     if let Some(path) = out {
-        session.out.answer(format!("plan written to {}\nnext: firebreak playbook apply {0}", path.display()));
+        session.out.answer(format!(
+            "plan written to {}\nnext: firebreak playbook apply {0}",
+            path.display()
+        ));
     }
     if made.plan.missing.iter().any(|m| m.refuses) {
-        let denied = made.plan.missing.iter().any(|m| m.refuses && matches!(m.code.as_str(), "FB0405" | "FB0403"));
+        let denied = made
+            .plan
+            .missing
+            .iter()
+            .any(|m| m.refuses && matches!(m.code.as_str(), "FB0405" | "FB0403"));
         return Ok(if denied { Exit::Denied } else { Exit::Failed });
     }
-    Ok(if detailed && !made.plan.empty { Exit::Changes } else { Exit::Ok })
+    Ok(if detailed && !made.plan.empty {
+        Exit::Changes
+    } else {
+        Exit::Ok
+    })
 }
 
 fn write_plan(path: &Path, plan: &PlanFile) -> Result<(), CliError> {
-    std::fs::write(path, &plan.bytes).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write `{}`: {e}", path.display())))
+    std::fs::write(path, &plan.bytes).map_err(|e| {
+        CliError::new(
+            Exit::Failed,
+            "FB1104",
+            format!("cannot write `{}`: {e}", path.display()),
+        )
+    })
 }
 
-async fn apply(session: &Session, name: &str, var: &[String], executor: Option<&str>, confirm: Option<&str>, cluster: &ClusterArgs) -> CliResult {
+async fn apply(
+    session: &Session,
+    name: &str,
+    var: &[String],
+    executor: Option<&str>,
+    confirm: Option<&str>,
+    cluster: &ClusterArgs,
+) -> CliResult {
     let (custody, ports) = surroundings(session, cluster).await?;
-    let planner = engine(session, &custody, ports.clone(), Arc::new(Terminal::new(session.out, Given::Nothing)), executor)?;
+    let planner = engine(
+        session,
+        &custody,
+        ports.clone(),
+        Arc::new(Terminal::new(session.out, Given::Nothing)),
+        executor,
+    )?;
     let (plan, playbook) = if name.ends_with(".json") {
-        let bytes = std::fs::read(name).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}")))?;
+        let bytes = std::fs::read(name).map_err(|e| {
+            CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}"))
+        })?;
         let file = PlanFile::read(&bytes).map_err(crate::run::EngineError::from)?;
         let playbook = custody.load(&format!("trust/{}.yaml", file.plan.playbook_sha256))?;
-        let playbook = playbook.ok_or_else(|| CliError::new(Exit::Stale, "FB0401", "the plan's playbook is not in this incident").hint("name the plan's incident with --incident"))?;
+        let playbook = playbook.ok_or_else(|| {
+            CliError::new(
+                Exit::Stale,
+                "FB0401",
+                "the plan's playbook is not in this incident",
+            )
+            .hint("name the plan's incident with --incident")
+        })?;
         (file, playbook)
     } else {
         let (file, bytes) = source(name)?;
@@ -287,52 +414,132 @@ async fn apply(session: &Session, name: &str, var: &[String], executor: Option<&
     let word = &plan.digest[..12];
     session.ask_to_type(word, "carry out this plan", confirm, "--confirm")?;
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
-    let given = Given::Confirmed { shown_sha256: shown_sha256.clone(), reason: None };
-    let runner = engine(session, &custody, ports, Arc::new(Terminal::new(session.out, given)), executor)?;
-    let end = runner.start(&plan.bytes, &playbook, Confirmation::Given(Confirmed { shown_sha256, reason: None })).await?;
+    let given = Given::Confirmed {
+        shown_sha256: shown_sha256.clone(),
+        reason: None,
+    };
+    let runner = engine(
+        session,
+        &custody,
+        ports,
+        Arc::new(Terminal::new(session.out, given)),
+        executor,
+    )?;
+    let end = runner
+        .start(
+            &plan.bytes,
+            &playbook,
+            Confirmation::Given(Confirmed {
+                shown_sha256,
+                reason: None,
+            }),
+        )
+        .await?;
     finish(session, &custody, &end)
 }
 
 async fn approve(session: &Session, args: &ApproveArgs) -> CliResult {
     let custody = Arc::new(session.incident()?);
-    let engine = engine(session, &custody, None, Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
+    let engine = engine(
+        session,
+        &custody,
+        None,
+        Arc::new(Terminal::new(session.out, Given::Nothing)),
+        None,
+    )?;
     let run = match &args.run {
         Some(run) => RunId::parse(run).map_err(|e| CliError::usage(e.to_string()))?,
         None => super::run::only_run(&engine, custody.id())?,
     };
     let signed = if let Some(path) = &args.import {
-        let sig = path.with_file_name(format!("{}.sig", path.file_name().unwrap_or_default().to_string_lossy()));
+        let sig = path.with_file_name(format!(
+            "{}.sig",
+            path.file_name().unwrap_or_default().to_string_lossy()
+        ));
         Some((text_of(path)?, text_of(&sig)?))
     } else {
         request(session, &engine, &run, args).await?
     };
-    let Some((text, signature)) = signed else { return Ok(Exit::Ok) };
+    let Some((text, signature)) = signed else {
+        return Ok(Exit::Ok);
+    };
     let accepted = engine.approve(&run, &text, &signature)?;
-    let steps: Vec<String> = accepted.text.steps.iter().map(|(path, _)| path.to_string()).collect();
-    session.out.answer(clean(&format!("{} by {} for {}", args.decision, accepted.text.principal, steps.join(", "))));
-    session.out.answer(format!("next: firebreak resume {}", custody.id()));
+    let steps: Vec<String> = accepted
+        .text
+        .steps
+        .iter()
+        .map(|(path, _)| path.to_string())
+        .collect();
+    session.out.answer(clean(&format!(
+        "{} by {} for {}",
+        args.decision,
+        accepted.text.principal,
+        steps.join(", ")
+    )));
+    session
+        .out
+        .answer(format!("next: firebreak resume {}", custody.id()));
     Ok(Exit::Ok)
 }
 
 fn text_of(path: &Path) -> Result<String, CliError> {
-    let bytes = std::fs::read(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())))?;
-    String::from_utf8(bytes).map_err(|_| CliError::new(Exit::Denied, "FB0501", format!("`{}` is not ASCII text", path.display())))
+    let bytes = std::fs::read(path).map_err(|e| {
+        CliError::new(
+            Exit::Usage,
+            "FB1105",
+            format!("cannot read `{}`: {e}", path.display()),
+        )
+    })?;
+    String::from_utf8(bytes).map_err(|_| {
+        CliError::new(
+            Exit::Denied,
+            "FB0501",
+            format!("`{}` is not ASCII text", path.display()),
+        )
+    })
 }
 
 /// Writes the text to sign, and signs it here where a key is named. `None` when it is signed elsewhere.
-async fn request(session: &Session, engine: &Engine, run: &RunId, args: &ApproveArgs) -> Result<Option<(String, String)>, CliError> {
-    let principal = args.principal.as_ref().ok_or_else(|| CliError::usage("name your principal with --principal, or a signed text with --import"))?;
-    let decision = serde_json::from_value(json!(args.decision)).map_err(|_| CliError::usage(format!("`{}` is no decision", args.decision)).hint("approve, refuse or break-glass"))?;
-    let steps = args.step.iter().map(|s| StepPath::parse(s)).collect::<Result<Vec<_>, _>>().map_err(|e| CliError::usage(e.to_string()))?;
-    let text = engine.approval_text(run, &steps, principal, decision, args.reason.as_deref())?.write();
+async fn request(
+    session: &Session,
+    engine: &Engine,
+    run: &RunId,
+    args: &ApproveArgs,
+) -> Result<Option<(String, String)>, CliError> {
+    let principal = args.principal.as_ref().ok_or_else(|| {
+        CliError::usage("name your principal with --principal, or a signed text with --import")
+    })?;
+    let decision = serde_json::from_value(json!(args.decision)).map_err(|_| {
+        CliError::usage(format!("`{}` is no decision", args.decision))
+            .hint("approve, refuse or break-glass")
+    })?;
+    let steps = args
+        .step
+        .iter()
+        .map(|s| StepPath::parse(s))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| CliError::usage(e.to_string()))?;
+    let text = engine
+        .approval_text(run, &steps, principal, decision, args.reason.as_deref())?
+        .write();
     session.out.tell(clean(&text));
     let namespace = crate::plan::approval_text::namespace(engine.mode);
     if let Some(path) = &args.request {
-        std::fs::write(path, &text).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write `{}`: {e}", path.display())))?;
+        std::fs::write(path, &text).map_err(|e| {
+            CliError::new(
+                Exit::Failed,
+                "FB1104",
+                format!("cannot write `{}`: {e}", path.display()),
+            )
+        })?;
         session.out.answer(format!("sign it: ssh-keygen -Y sign -f KEY -n {namespace} {0}\nthen:    firebreak playbook approve --import {0}", path.display()));
         return Ok(None);
     }
-    let key = args.key.as_ref().ok_or_else(|| CliError::usage("name your key with --key, or write the text with --request and sign it elsewhere"))?;
+    let key = args.key.as_ref().ok_or_else(|| {
+        CliError::usage(
+            "name your key with --key, or write the text with --request and sign it elsewhere",
+        )
+    })?;
     let signature = ssh_sign(&text, key, namespace).await?;
     Ok(Some((text, signature)))
 }
@@ -340,7 +547,14 @@ async fn request(session: &Session, engine: &Engine, run: &RunId, args: &Approve
 /// Signs by running ssh-keygen: agents and hardware keys work, and no private key is ever read by us.
 async fn ssh_sign(text: &str, key: &Path, namespace: &str) -> Result<String, CliError> {
     use tokio::io::AsyncWriteExt as _;
-    let failed = |why: String| CliError::new(Exit::Denied, "FB0502", format!("ssh-keygen did not sign: {why}")).hint("sign it elsewhere: --request FILE, then --import FILE");
+    let failed = |why: String| {
+        CliError::new(
+            Exit::Denied,
+            "FB0502",
+            format!("ssh-keygen did not sign: {why}"),
+        )
+        .hint("sign it elsewhere: --request FILE, then --import FILE")
+    };
     let mut child = tokio::process::Command::new("ssh-keygen")
         .args(["-Y", "sign", "-n", namespace, "-f"])
         .arg(key)
@@ -350,31 +564,69 @@ async fn ssh_sign(text: &str, key: &Path, namespace: &str) -> Result<String, Cli
         .spawn()
         .map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(text.as_bytes()).await.map_err(|e| failed(e.to_string()))?;
+        stdin
+            .write_all(text.as_bytes())
+            .await
+            .map_err(|e| failed(e.to_string()))?;
     }
-    let done = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
+    let done = child
+        .wait_with_output()
+        .await
+        .map_err(|e| failed(e.to_string()))?;
     if !done.status.success() {
-        return Err(failed(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
+        return Err(failed(
+            String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        ));
     }
     String::from_utf8(done.stdout).map_err(|_| failed("its answer is not text".into()))
 }
 
-async fn undo(session: &Session, steps: &[String], confirm: Option<&str>, cluster: &ClusterArgs) -> CliResult {
+async fn undo(
+    session: &Session,
+    steps: &[String],
+    confirm: Option<&str>,
+    cluster: &ClusterArgs,
+) -> CliResult {
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
     let answered = reach_bound(session, &history, cluster).await?;
-    let steps = steps.iter().map(|s| StepPath::parse(s)).collect::<Result<Vec<_>, _>>().map_err(|e| CliError::usage(e.to_string()))?;
-    let engine = engine(session, &custody, answered.map(|a| a.connected.cluster), Arc::new(Terminal::new(session.out, Given::Nothing)), None)?;
+    let steps = steps
+        .iter()
+        .map(|s| StepPath::parse(s))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| CliError::usage(e.to_string()))?;
+    let engine = engine(
+        session,
+        &custody,
+        answered.map(|a| a.connected.cluster),
+        Arc::new(Terminal::new(session.out, Given::Nothing)),
+        None,
+    )?;
     let run = last_run(&history)?;
     let plan = engine.undo_plan(&run, &steps)?;
     let mut shown = String::new();
     for undo in &plan {
-        shown.push_str(&format!("undo {}: {}, {}\n", undo.path, undo.call.label(), undo.call.effect));
+        shown.push_str(&format!(
+            "undo {}: {}, {}\n",
+            undo.path,
+            undo.call.label(),
+            undo.call.effect
+        ));
     }
     session.out.tell(clean(shown.trim_end()));
-    session.ask_to_type(custody.id().as_str(), "take these steps back", confirm, "--confirm")?;
-    let confirmed = Confirmed { shown_sha256: crate::plan::call::sha256_hex(shown.as_bytes()), reason: Some("undo on request".into()) };
-    let end = engine.undo(&run, &steps, &Confirmation::Given(confirmed)).await?;
+    session.ask_to_type(
+        custody.id().as_str(),
+        "take these steps back",
+        confirm,
+        "--confirm",
+    )?;
+    let confirmed = Confirmed {
+        shown_sha256: crate::plan::call::sha256_hex(shown.as_bytes()),
+        reason: Some("undo on request".into()),
+    };
+    let end = engine
+        .undo(&run, &steps, &Confirmation::Given(confirmed))
+        .await?;
     finish(session, &custody, &end)
 }
 
@@ -382,5 +634,12 @@ async fn undo(session: &Session, steps: &[String], confirm: Option<&str>, cluste
 fn last_run(history: &History) -> Result<RunId, CliError> {
     let last = history.bodies::<RunCreated>(kind::RUN_CREATED).last();
     last.and_then(|(_, r)| RunId::parse(&r.run).ok())
-        .ok_or_else(|| CliError::new(Exit::Usage, "FB0610", format!("{} has no run", history.incident)).hint("firebreak incident status shows where each run stands"))
+        .ok_or_else(|| {
+            CliError::new(
+                Exit::Usage,
+                "FB0610",
+                format!("{} has no run", history.incident),
+            )
+            .hint("firebreak incident status shows where each run stands")
+        })
 }

@@ -36,7 +36,11 @@ const FILES: [&str; 3] = ["people.yaml", "allowed_signers", "revoked_keys"];
 /// Runs it.
 pub fn run(session: &Session, command: &PolicyCommand) -> CliResult {
     match command {
-        PolicyCommand::Init { people, signers, revoked } => init(session, people, signers, revoked.as_ref()),
+        PolicyCommand::Init {
+            people,
+            signers,
+            revoked,
+        } => init(session, people, signers, revoked.as_ref()),
         PolicyCommand::Show => show(session),
         PolicyCommand::Solo => solo(session),
     }
@@ -57,22 +61,46 @@ pub fn current(session: &Session) -> Result<(String, BTreeMap<String, Vec<u8>>),
         match std::fs::read(&path) {
             Ok(bytes) => _ = trust.insert(name.to_owned(), bytes),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && name == "revoked_keys" => {}
-            Err(e) => return Err(CliError::new(Exit::Failed, "FB1105", format!("cannot read `{}`: {e}", path.display()))),
+            Err(e) => {
+                return Err(CliError::new(
+                    Exit::Failed,
+                    "FB1105",
+                    format!("cannot read `{}`: {e}", path.display()),
+                ));
+            }
         }
     }
     Ok(("team".into(), trust))
 }
 
-fn init(session: &Session, people: &std::path::Path, signers: &std::path::Path, revoked: Option<&PathBuf>) -> CliResult {
+fn init(
+    session: &Session,
+    people: &std::path::Path,
+    signers: &std::path::Path,
+    revoked: Option<&PathBuf>,
+) -> CliResult {
     let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())))
+        std::fs::read(path).map_err(|e| {
+            CliError::new(
+                Exit::Usage,
+                "FB1105",
+                format!("cannot read `{}`: {e}", path.display()),
+            )
+        })
     };
     let (people_bytes, signer_bytes) = (read(people)?, read(signers)?);
     let revoked_bytes = revoked.map(|path| read(path)).transpose()?;
-    let team = Policy::team(&people_bytes, &signer_bytes, revoked_bytes.as_deref()).map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))?;
+    let team = Policy::team(&people_bytes, &signer_bytes, revoked_bytes.as_deref())
+        .map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))?;
     let mut files = store(&session.places.root.join(FOLDER))?;
     let mut keep = |name: &str, bytes: &[u8]| {
-        files.replace(name, bytes).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot write the policy: {e}")))
+        files.replace(name, bytes).map_err(|e| {
+            CliError::new(
+                Exit::Failed,
+                "FB1104",
+                format!("cannot write the policy: {e}"),
+            )
+        })
     };
     // people.yaml last: its presence is what makes the policy `team`.
     keep(FILES[1], &signer_bytes)?;
@@ -80,7 +108,10 @@ fn init(session: &Session, people: &std::path::Path, signers: &std::path::Path, 
         keep(FILES[2], bytes)?;
     }
     keep(FILES[0], &people_bytes)?;
-    session.out.answer(format!("policy team: {} people; incidents opened from now on pin these files", team.people.len()));
+    session.out.answer(format!(
+        "policy team: {} people; incidents opened from now on pin these files",
+        team.people.len()
+    ));
     Ok(Exit::Ok)
 }
 
@@ -88,7 +119,9 @@ fn show(session: &Session) -> CliResult {
     let (policy, trust) = current(session)?;
     if session.out.json {
         let files: Vec<&String> = trust.keys().collect();
-        session.out.document(&serde_json::json!({"schema": "firebreak/policy/v1", "policy": policy, "files": files}))?;
+        session.out.document(
+            &serde_json::json!({"schema": "firebreak/policy/v1", "policy": policy, "files": files}),
+        )?;
         return Ok(Exit::Ok);
     }
     session.out.answer(format!("policy {policy}"));
@@ -96,7 +129,12 @@ fn show(session: &Session) -> CliResult {
         && let Ok(people) = crate::plan::people::read_people(bytes)
     {
         for p in people {
-            session.out.answer(format!("  {:<12} {:<32} {}", p.id, p.principal, p.roles.join(", ")));
+            session.out.answer(format!(
+                "  {:<12} {:<32} {}",
+                p.id,
+                p.principal,
+                p.roles.join(", ")
+            ));
         }
     }
     Ok(Exit::Ok)
@@ -105,8 +143,16 @@ fn show(session: &Session) -> CliResult {
 fn solo(session: &Session) -> CliResult {
     let mut files = store(&session.places.root.join(FOLDER))?;
     for name in FILES {
-        files.remove(name).map_err(|e| CliError::new(Exit::Failed, "FB1104", format!("cannot remove `{name}`: {e}")))?;
+        files.remove(name).map_err(|e| {
+            CliError::new(
+                Exit::Failed,
+                "FB1104",
+                format!("cannot remove `{name}`: {e}"),
+            )
+        })?;
     }
-    session.out.answer("policy solo: one person, typed confirmations; incidents that are open keep theirs");
+    session.out.answer(
+        "policy solo: one person, typed confirmations; incidents that are open keep theirs",
+    );
     Ok(Exit::Ok)
 }

@@ -47,7 +47,11 @@ pub fn run(session: &Session, command: &ReportCommand) -> CliResult {
     match command {
         ReportCommand::Build { at } => build(session, *at),
         ReportCommand::Check => check(session),
-        ReportCommand::Write { section, text, file } => write(session, section, text.as_deref(), file.as_ref()),
+        ReportCommand::Write {
+            section,
+            text,
+            file,
+        } => write(session, section, text.as_deref(), file.as_ref()),
     }
 }
 
@@ -57,10 +61,21 @@ pub fn run(session: &Session, command: &ReportCommand) -> CliResult {
 /// When one is gone or changed.
 pub fn texts(custody: &Custody, history: &History) -> Result<Texts, CliError> {
     let mut texts = Texts::default();
-    for (_, text) in history.bodies::<ReportText>(kind::REPORT_TEXT).filter(|(_, t)| t.text.is_none()) {
+    for (_, text) in history
+        .bodies::<ReportText>(kind::REPORT_TEXT)
+        .filter(|(_, t)| t.text.is_none())
+    {
         let path = format!("notes/{}.md", text.sha256);
-        let bytes = custody.load(&path)?.filter(|b| sha256_hex(b) == text.sha256);
-        let bytes = bytes.ok_or_else(|| CliError::new(Exit::Tampered, "FB0604", format!("`{path}` is gone or changed since it was recorded")))?;
+        let bytes = custody
+            .load(&path)?
+            .filter(|b| sha256_hex(b) == text.sha256);
+        let bytes = bytes.ok_or_else(|| {
+            CliError::new(
+                Exit::Tampered,
+                "FB0604",
+                format!("`{path}` is gone or changed since it was recorded"),
+            )
+        })?;
         texts.insert(text.sha256, String::from_utf8_lossy(&bytes).into_owned());
     }
     Ok(texts)
@@ -75,11 +90,18 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
     }
     let as_of = match at {
         None => session.clock.now(),
-        Some(_) => history.entries.last().map_or_else(|| session.clock.now(), |e| e.time),
+        Some(_) => history
+            .entries
+            .last()
+            .map_or_else(|| session.clock.now(), |e| e.time),
     };
     let doc = report::build(&history, &texts(&custody, &history)?, as_of);
     let files = report::render(&doc, &history);
-    let folder = if let Some(seq) = at { format!("report/at-{seq}") } else { "report".to_owned() };
+    let folder = if let Some(seq) = at {
+        format!("report/at-{seq}")
+    } else {
+        "report".to_owned()
+    };
     let mut names = Vec::new();
     for (name, bytes) in &files.files {
         custody.keep(&format!("{folder}/{name}"), bytes)?;
@@ -87,16 +109,27 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
     }
     let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
     if at.is_none() && !closed {
-        let body = ReportBuilt { document_sha256: files.sha256.clone(), entries: history.entries.len() as u64, files: names.clone() };
-        custody.ledger().append(vec![Draft::new(kind::REPORT_BUILT, &body).by(&session.actor)])?;
+        let body = ReportBuilt {
+            document_sha256: files.sha256.clone(),
+            entries: history.entries.len() as u64,
+            files: names.clone(),
+        };
+        custody.ledger().append(vec![
+            Draft::new(kind::REPORT_BUILT, &body).by(&session.actor),
+        ])?;
     }
     let place = custody.place().join(&folder);
     if session.out.json {
         session.out.document(&json!({"schema": "firebreak/report/v1", "incident": custody.id(), "folder": place, "files": names, "document_sha256": files.sha256}))?;
         return Ok(Exit::Ok);
     }
-    names.iter().for_each(|n| session.out.answer(place.join(n).display().to_string()));
-    session.out.answer(format!("document    {}\nnext: firebreak report check", grouped(&files.sha256)));
+    names
+        .iter()
+        .for_each(|n| session.out.answer(place.join(n).display().to_string()));
+    session.out.answer(format!(
+        "document    {}\nnext: firebreak report check",
+        grouped(&files.sha256)
+    ));
     Ok(Exit::Ok)
 }
 
@@ -108,23 +141,39 @@ fn check(session: &Session) -> CliResult {
     if session.out.json {
         session.out.document(&json!({"schema": "firebreak/report-check/v1", "incident": custody.id(), "findings": findings}))?;
     }
-    report::check::lines(findings).iter().for_each(|l| session.out.answer(clean(l)));
+    report::check::lines(findings)
+        .iter()
+        .for_each(|l| session.out.answer(clean(l)));
     if findings.is_empty() {
         session.out.answer("nothing is open");
         return Ok(Exit::Ok);
     }
-    session.out.answer("write a section: firebreak report write SECTION --file FILE");
+    session
+        .out
+        .answer("write a section: firebreak report write SECTION --file FILE");
     Ok(Exit::Parked)
 }
 
-fn write(session: &Session, section: &str, text: Option<&str>, file: Option<&PathBuf>) -> CliResult {
+fn write(
+    session: &Session,
+    section: &str,
+    text: Option<&str>,
+    file: Option<&PathBuf>,
+) -> CliResult {
     if report::section(section).is_none() {
         let all: Vec<_> = report::sections().iter().map(|s| s.key).collect();
-        return Err(CliError::usage(format!("there is no section `{section}`")).hint(format!("one of {}", all.join(", "))));
+        return Err(CliError::usage(format!("there is no section `{section}`"))
+            .hint(format!("one of {}", all.join(", "))));
     }
     let text = match (text, file) {
         (Some(text), _) => checked(text)?,
-        (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| CliError::new(Exit::Usage, "FB1105", format!("cannot read `{}`: {e}", path.display())))?,
+        (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| {
+            CliError::new(
+                Exit::Usage,
+                "FB1105",
+                format!("cannot read `{}`: {e}", path.display()),
+            )
+        })?,
         (None, None) => return Err(CliError::usage("give the text, or --file FILE")),
     };
     let custody = session.incident()?;
@@ -133,9 +182,17 @@ fn write(session: &Session, section: &str, text: Option<&str>, file: Option<&Pat
     if inline.is_none() {
         custody.keep(&format!("notes/{sha256}.md"), text.as_bytes())?;
     }
-    let body = ReportText { section: section.to_owned(), text: inline, sha256 };
-    let stored = custody.ledger().append(vec![Draft::new(kind::REPORT_TEXT, &body).by(&session.actor)])?;
+    let body = ReportText {
+        section: section.to_owned(),
+        text: inline,
+        sha256,
+    };
+    let stored = custody.ledger().append(vec![
+        Draft::new(kind::REPORT_TEXT, &body).by(&session.actor),
+    ])?;
     let seq = stored.first().map_or(0, |e| e.seq);
-    session.out.answer(format!("{section} written, entry {seq}; next: firebreak report build"));
+    session.out.answer(format!(
+        "{section} written, entry {seq}; next: firebreak report build"
+    ));
     Ok(Exit::Ok)
 }

@@ -72,7 +72,14 @@ fn ledger_engine(session: &Session) -> Result<(Arc<Custody>, Engine, RunId), Cli
 /// When none is.
 pub fn only_run(engine: &Engine, id: &IncidentId) -> Result<RunId, CliError> {
     let open = engine.open_runs()?;
-    open.last().cloned().ok_or_else(|| CliError::new(Exit::Usage, "FB0610", format!("{id} has no run that is open")).hint("firebreak playbook list shows what can be run"))
+    open.last().cloned().ok_or_else(|| {
+        CliError::new(
+            Exit::Usage,
+            "FB0610",
+            format!("{id} has no run that is open"),
+        )
+        .hint("firebreak playbook list shows what can be run")
+    })
 }
 
 fn step(text: &str) -> Result<StepPath, CliError> {
@@ -83,14 +90,31 @@ fn step(text: &str) -> Result<StepPath, CliError> {
 pub fn answer(session: &Session, args: &AnswerArgs) -> CliResult {
     let mut values = BTreeMap::new();
     for pair in &args.value {
-        let (name, value) = pair.split_once('=').ok_or_else(|| CliError::usage(format!("`{pair}` is not name=value")))?;
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| CliError::usage(format!("`{pair}` is not name=value")))?;
         values.insert(name.to_owned(), value.to_owned());
     }
     let text = checked(&args.text)?;
     let (custody, engine, run) = ledger_engine(session)?;
-    let outcome = if args.failed { Outcome::Failed } else { Outcome::Done };
-    engine.answer(&run, &step(&args.step)?, &session.actor, &text, outcome, &values)?;
-    session.out.answer(format!("answered {}; next: firebreak resume {}", clean(&args.step), custody.id()));
+    let outcome = if args.failed {
+        Outcome::Failed
+    } else {
+        Outcome::Done
+    };
+    engine.answer(
+        &run,
+        &step(&args.step)?,
+        &session.actor,
+        &text,
+        outcome,
+        &values,
+    )?;
+    session.out.answer(format!(
+        "answered {}; next: firebreak resume {}",
+        clean(&args.step),
+        custody.id()
+    ));
     Ok(Exit::Ok)
 }
 
@@ -104,7 +128,11 @@ pub fn resolve(session: &Session, args: &ResolveArgs) -> CliResult {
         Found::Retry => "retry",
     };
     engine.resolve(&run, &step(&args.step)?, &session.actor, verdict, &reason)?;
-    session.out.answer(format!("resolved {} as {verdict}; next: firebreak resume {}", clean(&args.step), custody.id()));
+    session.out.answer(format!(
+        "resolved {} as {verdict}; next: firebreak resume {}",
+        clean(&args.step),
+        custody.id()
+    ));
     Ok(Exit::Ok)
 }
 
@@ -113,7 +141,10 @@ pub fn park(session: &Session, reason: &str) -> CliResult {
     let reason = checked(reason)?;
     let (custody, engine, run) = ledger_engine(session)?;
     engine.park(&run, &session.actor, &reason)?;
-    session.out.answer(format!("{run} parks after what runs now; next: firebreak resume {}", custody.id()));
+    session.out.answer(format!(
+        "{run} parks after what runs now; next: firebreak resume {}",
+        custody.id()
+    ));
     Ok(Exit::Ok)
 }
 
@@ -126,12 +157,27 @@ pub fn resume(session: &mut Session) -> CliResult {
     }
     tokio_run(async {
         for recovered in custody.recover_bags(None)? {
-            session.out.tell(format!("bag {} was open after a crash: recovered and sealed", recovered.bag));
+            session.out.tell(format!(
+                "bag {} was open after a crash: recovered and sealed",
+                recovered.bag
+            ));
         }
-        let wants_cluster = targets(&history).iter().any(|t| matches!(t, Target::Cluster { .. }));
-        let answered = if wants_cluster { reach_bound(session, &history, &ClusterArgs::default()).await? } else { None };
+        let wants_cluster = targets(&history)
+            .iter()
+            .any(|t| matches!(t, Target::Cluster { .. }));
+        let answered = if wants_cluster {
+            reach_bound(session, &history, &ClusterArgs::default()).await?
+        } else {
+            None
+        };
         let terminal = Arc::new(Terminal::new(session.out, Given::Nothing));
-        let engine = engine(session, &custody, answered.map(|a| a.connected.cluster), terminal, None)?;
+        let engine = engine(
+            session,
+            &custody,
+            answered.map(|a| a.connected.cluster),
+            terminal,
+            None,
+        )?;
         let run = only_run(&engine, custody.id())?;
         recover(session, &custody, &run)?;
         let end = engine.resume(&run).await?;
@@ -145,7 +191,10 @@ pub fn resume(session: &mut Session) -> CliResult {
 /// When what is on disk does not reproduce what was signed.
 pub fn recover(session: &Session, custody: &Custody, run: &RunId) -> Result<(), CliError> {
     for recovered in custody.recover_bags(Some(run.as_str()))? {
-        session.out.tell(format!("bag {} was open after a crash: recovered and sealed", recovered.bag));
+        session.out.tell(format!(
+            "bag {} was open after a crash: recovered and sealed",
+            recovered.bag
+        ));
     }
     Ok(())
 }
@@ -155,8 +204,12 @@ pub fn recover(session: &Session, custody: &Custody, run: &RunId) -> Result<(), 
 /// # Errors
 /// Its own, or that no runtime could be made.
 pub fn tokio_run(work: impl Future<Output = CliResult>) -> CliResult {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| CliError::new(Exit::Internal, "FB1106", format!("cannot start: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime
+        .map_err(|e| CliError::new(Exit::Internal, "FB1106", format!("cannot start: {e}")))?;
     let answer = runtime.block_on(work);
     // A blocked read of the terminal must not keep the process.
     runtime.shutdown_background();
@@ -168,7 +221,12 @@ pub fn tokio_run(work: impl Future<Output = CliResult>) -> CliResult {
 /// # Errors
 /// When the ledger cannot be read.
 pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
-    if end.steps.keys().any(|s| s == "isolate") && custody.history()?.bodies::<crate::incident::body::RunCreated>(crate::incident::kind::RUN_CREATED).any(|(_, r)| r.run == end.run.as_str() && r.playbook == "contain-pod") {
+    if end.steps.keys().any(|s| s == "isolate")
+        && custody
+            .history()?
+            .bodies::<crate::incident::body::RunCreated>(crate::incident::kind::RUN_CREATED)
+            .any(|(_, r)| r.run == end.run.as_str() && r.playbook == "contain-pod")
+    {
         return super::contain::finish(session, custody, end);
     }
     let exit = exit_of(end);
@@ -177,13 +235,20 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     }
     for (step, left) in &end.stuck {
         session.out.answer(clean(&format!("STUCK {step}")));
-        left.iter().for_each(|l| session.out.answer(clean(&format!("  left: {l}"))));
+        left.iter()
+            .for_each(|l| session.out.answer(clean(&format!("  left: {l}"))));
     }
     for step in &end.in_doubt {
-        session.out.answer(clean(&format!("IN DOUBT {step}: {}", end.steps.get(step).map_or("", |s| &s.summary))));
+        session.out.answer(clean(&format!(
+            "IN DOUBT {step}: {}",
+            end.steps.get(step).map_or("", |s| &s.summary)
+        )));
     }
     for step in &end.failed {
-        session.out.answer(clean(&format!("failed {step}: {}", end.steps.get(step).map_or("", |s| &s.summary))));
+        session.out.answer(clean(&format!(
+            "failed {step}: {}",
+            end.steps.get(step).map_or("", |s| &s.summary)
+        )));
     }
     session.out.answer(clean(&ending(custody.id(), end)));
     Ok(exit)
@@ -206,8 +271,14 @@ pub fn document(custody: &Custody, end: &RunEnd, exit: Exit) -> Value {
 
 fn ending(id: &IncidentId, end: &RunEnd) -> String {
     match &end.ending {
-        Ending::Completed => format!("{} completed\nnext: firebreak verify --incident {id}, then firebreak report check --incident {id}", end.run),
-        Ending::Stopped { why } => format!("{} stopped: {why}\nnext: firebreak log --incident {id} -n 20", end.run),
+        Ending::Completed => format!(
+            "{} completed\nnext: firebreak verify --incident {id}, then firebreak report check --incident {id}",
+            end.run
+        ),
+        Ending::Stopped { why } => format!(
+            "{} stopped: {why}\nnext: firebreak log --incident {id} -n 20",
+            end.run
+        ),
         Ending::Parked(h) => format!("{} is parked: {}\nnext: {}", end.run, h.why, h.hint),
         Ending::InDoubt(h) => format!("{} is in doubt: {}\nnext: {}", end.run, h.why, h.hint),
     }

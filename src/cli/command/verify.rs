@@ -43,7 +43,9 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
     }
     let expect_seal = match &args.expect_seal {
         None => None,
-        Some(text) => Some(unhex(text).ok_or_else(|| CliError::usage("--expect-seal wants 64 hex digits"))?),
+        Some(text) => {
+            Some(unhex(text).ok_or_else(|| CliError::usage("--expect-seal wants 64 hex digits"))?)
+        }
     };
     let (path, custody) = place(session, args)?;
     let mut from_state = false;
@@ -55,9 +57,25 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
         fingerprints.extend(Fingerprint::parse(&custody.opened().fingerprint).ok());
         from_state = true;
     }
-    let source = DirSource::open(&path).map_err(|e| CliError::new(Exit::Usage, "FB1111", format!("cannot read `{}`: {e}", path.display())))?;
-    let policy = Policy { anchor: if args.require_anchor { Anchor::Required } else { Anchor::Optional } };
-    let given = Given { fingerprints: fingerprints.clone(), expect_seal, ..Given::default() };
+    let source = DirSource::open(&path).map_err(|e| {
+        CliError::new(
+            Exit::Usage,
+            "FB1111",
+            format!("cannot read `{}`: {e}", path.display()),
+        )
+    })?;
+    let policy = Policy {
+        anchor: if args.require_anchor {
+            Anchor::Required
+        } else {
+            Anchor::Optional
+        },
+    };
+    let given = Given {
+        fingerprints: fingerprints.clone(),
+        expect_seal,
+        ..Given::default()
+    };
     let report = verify(&source, &policy, &given);
     if session.out.json {
         let pinned: Vec<String> = fingerprints.iter().map(Fingerprint::hex).collect();
@@ -102,14 +120,24 @@ fn newest(session: &Session) -> Result<Custody, CliError> {
     let mut newest = None;
     for id in session.places.incidents()? {
         let ledger = session.places.incident(&id).join("ledger/ledger.jsonl");
-        let Ok(at) = ledger.metadata().and_then(|m| m.modified()) else { continue };
+        let Ok(at) = ledger.metadata().and_then(|m| m.modified()) else {
+            continue;
+        };
         if newest.as_ref().is_none_or(|(t, _)| at > *t) {
             newest = Some((at, id));
         }
     }
     match newest {
         Some((_, id)) => session.open(&id),
-        None => Err(CliError::new(Exit::Usage, "FB1111", format!("there is no incident in `{}`", session.places.root.display())).hint("firebreak verify PATH")),
+        None => Err(CliError::new(
+            Exit::Usage,
+            "FB1111",
+            format!(
+                "there is no incident in `{}`",
+                session.places.root.display()
+            ),
+        )
+        .hint("firebreak verify PATH")),
     }
 }
 
@@ -124,7 +152,11 @@ fn record(custody: &Custody, report: &Report) -> Result<(), CliError> {
         .iter()
         .filter_map(|bag| {
             let number = bag.name.rsplit_once('_').map(|(_, n)| n.to_owned())?;
-            let checked = ExhibitChecked { bag: number, verdict: bag.verdict.clone(), exit: bag.exit };
+            let checked = ExhibitChecked {
+                bag: number,
+                verdict: bag.verdict.clone(),
+                exit: bag.exit,
+            };
             (!told(&history, &checked)).then(|| Draft::new(kind::EXHIBIT_CHECKED, &checked))
         })
         .collect();
@@ -137,5 +169,9 @@ fn record(custody: &Custody, report: &Report) -> Result<(), CliError> {
 }
 
 fn told(history: &History, checked: &ExhibitChecked) -> bool {
-    history.bodies::<ExhibitChecked>(kind::EXHIBIT_CHECKED).filter(|(_, c)| c.bag == checked.bag).last().is_some_and(|(_, c)| c == *checked)
+    history
+        .bodies::<ExhibitChecked>(kind::EXHIBIT_CHECKED)
+        .filter(|(_, c)| c.bag == checked.bag)
+        .last()
+        .is_some_and(|(_, c)| c == *checked)
 }
