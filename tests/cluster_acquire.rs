@@ -67,6 +67,7 @@ impl Incident {
             attempt: 1,
             key: String::new(),
             ledger: self.custody.ledger(),
+            documents: None,
             custody: Some(self.custody.clone()),
             ports: Ports {
                 cluster: Some(connected.cluster),

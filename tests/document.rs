@@ -73,7 +73,7 @@ fn every_format_is_as_it_was_agreed() {
         if matches!(name, "breach" | "drill") {
             let digests = format!(
                 "incident.json {}\nincident.html {}\n",
-                files.sha256,
+                files.document_sha256,
                 histories::hex(file(&files, "incident.html").as_bytes())
             );
             golden(&format!("{name}.sha256"), &digests);
@@ -104,10 +104,10 @@ fn the_digest_of_incident_json_stands_in_every_format() {
     for (name, history) in all() {
         let (_, files) = made(&history);
         let json = file(&files, "incident.json");
-        assert_eq!(files.sha256, histories::hex(json.as_bytes()));
+        assert_eq!(files.document_sha256, histories::hex(json.as_bytes()));
         for format in ["incident.md", "incident.html", "lessons.md"] {
             let text = file(&files, format);
-            assert!(text.contains(&files.sha256), "{name} {format}");
+            assert!(text.contains(&files.document_sha256), "{name} {format}");
         }
     }
 }

@@ -121,7 +121,7 @@ impl Action for ReportBuild {
         }
         // A crash before this line leaves whole files and no entry: the step runs again and replaces them.
         let built = ReportBuilt {
-            document_sha256: rendered.sha256,
+            document_sha256: rendered.document_sha256,
             entries: document.control.ledger.entries,
             files: rendered
                 .files

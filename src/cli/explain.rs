@@ -34,6 +34,8 @@ codes! {
     "FB0114": "Two steps of one block have the same id.", "Rename one.";
     "FB0115": "There is no such action.", "firebreak playbook schema lists the actions; check the spelling.";
     "FB0116": "An argument under `with` does not fit the action.", "Correct the argument that is named.";
+    "FB0117": "A key is missing, or this kind of step cannot honour it.", "Add it, or take it away, as the finding says.";
+    "FB0118": "An output names a source that this step does not have.", "Use stdout, stderr, exit, answer, json:/… or result:/…, as the kind allows.";
     "FB0201": "A variable that must be given has no value.", "Give it with --var name=value.";
     "FB0202": "A variable's value does not fit its type, pattern or list.", "Give another value.";
     "FB0203": "An expression compares values of different types.", "Compare like with like.";
@@ -75,6 +77,7 @@ codes! {
     "FB0507": "The approval is for another run, plan, step, call or attempt.", "Sign the request of this gate.";
     "FB0508": "The approval was used before.", "Sign a new one.";
     "FB0509": "The same person or key twice, or the executor where that does not count.", "Ask another person.";
+    "FB0510": "An approver said no.", "See the reason in the ledger; make another plan, or ask again.";
     "FB0601": "An entry could not be written to the ledger, so nothing was done.", "Free space or fix permissions, then resume.";
     "FB0602": "A step may have happened: the reply was lost or the process died. The run is parked.", "firebreak resume looks first; firebreak incident resolve records what a person found.";
     "FB0603": "Another process holds the run or the ledger.", "Wait for it, then type the same command again.";
@@ -85,7 +88,17 @@ codes! {
     "FB0608": "The host's clock went back.", "Entries are kept in order and marked; set the clock right.";
     "FB0609": "The playbook on disk differs from the pinned one.", "The run goes on with the pinned one.";
     "FB0610": "There is no such run or step, or this is not the moment for it.", "firebreak incident status shows where each run stands.";
-    "FB1001": "The document has open fields or contradictions.", "firebreak report check lists them; firebreak report write SECTION fills one.";
+    "FB0611": "A check does not hold.", "See what it found; correct it, then firebreak resume checks again.";
+    "FB0612": "A message could not be sent.", "Send it yourself and note it, or correct the webhook, then firebreak resume.";
+    "FB0613": "A person says that a manual step was not done.", "firebreak resume asks again.";
+    "FB1001": "A person must write the text of a section.", "firebreak report write SECTION --file FILE.";
+    "FB1002": "A person must state a time that only a person can know.", "firebreak incident milestone NAME --at TIME.";
+    "FB1003": "Two key times lie in the wrong order.", "State the wrong one again: the newest statement counts.";
+    "FB1004": "A milestone says more than steps, bags or proofs do.", "Finish the step that is named, or state the milestone with its true time.";
+    "FB1005": "A text or an entry cannot be read as it was recorded.", "firebreak verify says what is left; write the text again.";
+    "FB1006": "A verification did not pass.", "firebreak verify PATH lists why.";
+    "FB1007": "The host's clock went backwards.", "Set it right, and say in a note what its times are worth.";
+    "FB1008": "The document cannot be written, or a text cannot be read.", "Free space or fix permissions, then firebreak report build.";
     "FB1100": "A fault of firebreak itself.", "Keep the message and the incident folder; nothing was lost that was acknowledged.";
     "FB1101": "The command line is wrong.", "firebreak help COMMAND.";
     "FB1102": "The incident exists already.", "Use it, or choose another id.";
@@ -107,6 +120,7 @@ codes! {
     "FB1207": "The server cannot be reached.", "Check address, network and context.";
     "FB1208": "The kubeconfig or its context cannot be used.", "Name one with --kubeconfig and --context.";
     "FB1209": "Another cluster answers behind the name that this incident is bound to.", "Point the context at the incident's cluster, or open another incident.";
+    "FB1210": "A release left something: others changed it meanwhile.", "Do what is listed by hand; the rest was given back.";
 }
 
 /// Finds a code, however it is written.

@@ -75,7 +75,8 @@ impl Operator for Terminal {
             reason,
         } = &self.given
             && !question.signed
-            && !question.needs_reason
+            && question.what != "approve"
+            && (!question.needs_reason || reason.is_some())
         {
             return Reply::Typed {
                 reason: reason.clone(),

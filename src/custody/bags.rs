@@ -404,13 +404,19 @@ impl Filling {
     }
 
     fn commit_if_due(&mut self) -> Result<(), CustodyError> {
-        if !self.writer.commit_due() {
-            return Ok(());
+        if self.writer.commit_due() {
+            self.commit()
+        } else {
+            Ok(())
         }
-        let (ledger, writer, number) = (self.ledger.clone(), &mut self.writer, &self.number);
+    }
+
+    /// Makes what came in durable and signs a head over it.
+    fn commit(&mut self) -> Result<(), CustodyError> {
+        let (ledger, writer) = (self.ledger.clone(), &mut self.writer);
         ledger.locked(|inner: &mut Inner| {
             let (mut gate, signer) = (inner.gate()?, inner.signer()?);
-            let number = number.parse().unwrap_or(0);
+            let number = writer.number();
             writer
                 .commit(&mut gate, signer.as_ref())
                 .map(|_| ())
@@ -591,6 +597,10 @@ impl OpenBag for Filling {
         } else {
             self.finish(Ended::Error(walk::told(&problems)))
         }
+    }
+
+    fn leave_open(mut self: Box<Self>) -> Result<(), CustodyError> {
+        self.commit()
     }
 
     fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {

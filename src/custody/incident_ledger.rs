@@ -125,6 +125,26 @@ impl IncidentLedger {
     }
 }
 
+impl Drop for IncidentLedger {
+    /// Signs what this process appended and has not signed yet: unsigned entries prove nothing to a stranger. A process that is killed
+    /// leaves them to the next one that appends.
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let unsigned = inner.fencing.is_some()
+            && inner
+                .last_signed
+                .is_none_or(|(_, size)| size < inner.writer.size());
+        if unsigned && inner.signer.is_some() {
+            _ = inner.lock().and_then(|guard| {
+                inner.refresh()?;
+                inner.sign(Keep::No)?;
+                drop(guard);
+                Ok(())
+            });
+        }
+    }
+}
+
 impl Ledger for IncidentLedger {
     fn append(&self, drafts: Vec<Draft>) -> Result<Vec<Entry>, LedgerError> {
         self.locked(|inner| {
@@ -209,7 +229,10 @@ impl Inner {
     }
 
     /// Appends as one batch. A torn tail that a crash left is set aside first, and told of.
+    ///
+    /// Without the epoch key nothing is appended: an entry that nobody can sign proves nothing.
     pub(super) fn append(&mut self, drafts: &[Draft]) -> Result<Vec<Entry>, LedgerError> {
+        self.signer()?;
         let fencing = match self.fencing {
             Some(ours) if ours == self.writer.last_writer() => ours,
             _ => self.writer.last_writer() + 1,

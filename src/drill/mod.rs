@@ -20,7 +20,7 @@ pub use cast::{Cast, Persona};
 pub use host_files::HOST_FILES;
 pub use operator::DrillOperator;
 pub use score::{Check, Report, Score};
-pub use stage::{DrillError, Request, Stage};
+pub use stage::{DrillError, Request, Stage, Subject};
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::Duration;
+use serde::{Deserialize, Serialize};
 
-use crate::adapter::sim::{COMPROMISED, NAMESPACE, Saver, SimCluster, WORLD_FILE, world_shop};
+use crate::adapter::sim::{
+    COMPROMISED, NAMESPACE, PROBE_IMAGE, Saver, SimCluster, WORLD_FILE, world_shop,
+};
 use crate::custody::{Custody, OpenRequest, OpeningError};
 use crate::incident::body::{Answer, IncidentOpened, MilestoneReached};
 use crate::incident::clock_text::millis;
@@ -22,6 +24,24 @@ use super::operator::DrillOperator;
 
 /// The answers as they were when the drill began.
 const ANSWERS: &str = "state/drill-answers.yaml";
+/// What is rehearsed, so that a drill that was killed before its run began can still begin.
+const SUBJECT: &str = "state/drill.json";
+
+/// What is rehearsed, and with which values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// Id of the playbook.
+    pub playbook: String,
+    /// Its name for people.
+    pub name: String,
+    /// Its marking.
+    pub tlp: String,
+    /// Who started it.
+    pub actor: Actor,
+    /// Values for its variables, as `--var` would give them: the compromised pod, an image to probe with, the files of the drill's host.
+    pub vars: BTreeMap<String, String>,
+}
 
 /// What a drill starts with.
 pub struct Request<'a> {
@@ -47,7 +67,8 @@ pub struct Stage {
     pub cast: Arc<Cast>,
     /// Their answers, by step.
     pub answers: BTreeMap<StepPath, Answer>,
-    vars: BTreeMap<String, String>,
+    /// What is rehearsed.
+    pub subject: Subject,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -125,12 +146,23 @@ impl Stage {
             return Err(OpeningError::Exists(id).into());
         }
         let now = clock.now();
-        let vars = vars_for(request.playbook, &store.place());
+        let subject = Subject {
+            playbook: request.playbook.id.clone(),
+            name: request.playbook.name.clone(),
+            tlp: request.playbook.tlp.clone(),
+            actor: request.actor.clone(),
+            vars: vars_for(request.playbook, &store.place()),
+        };
         let cast = Cast::new(request.playbook, random.as_ref())?;
         cast.keep(store.as_mut())?;
         store
             .replace(ANSWERS, request.script)
             .map_err(|e| DrillError::write(ANSWERS, &e))?;
+        let bytes =
+            serde_json::to_vec_pretty(&subject).map_err(|e| DrillError::Host(e.to_string()))?;
+        store
+            .replace(SUBJECT, &bytes)
+            .map_err(|e| DrillError::write(SUBJECT, &e))?;
         host_files::write(store.as_mut(), now)?;
         let mut seed = [0u8; 16];
         random
@@ -150,16 +182,16 @@ impl Stage {
                     cast.allowed_signers(now).into_bytes(),
                 ),
             ]),
-            actor: request.actor.clone(),
+            actor: request.actor,
         };
         let custody = Custody::create(store, open, clock.clone(), random.clone())?;
-        declare(&custody, request.playbook, &request.actor, clock.as_ref())?;
+        declare(&custody, &subject, clock.as_ref())?;
         Ok(Stage {
             custody: Arc::new(custody),
             sim: Arc::new(sim),
             cast: Arc::new(cast),
             answers,
-            vars,
+            subject,
             clock,
             random,
         })
@@ -185,18 +217,21 @@ impl Stage {
                 .ok_or_else(|| DrillError::Damaged(format!("`{path}` is not there")))
         };
         let answers = read_answers(&needed(ANSWERS)?)?;
+        let subject: Subject = serde_json::from_slice(&needed(SUBJECT)?)
+            .map_err(|e| DrillError::Damaged(format!("`{SUBJECT}`: {e}")))?;
         let sim = SimCluster::resume(&needed(WORLD_FILE)?, saver(store.as_ref())?, clock.clone())?;
         if !custody.opened().targets.contains(&sim.target()) {
             return Err(DrillError::Damaged(
                 "its world is not the one it was opened for".into(),
             ));
         }
+        declare(&custody, &subject, clock.as_ref())?;
         Ok(Stage {
             sim: Arc::new(sim),
             cast: Arc::new(Cast::load(store.as_ref())?),
             custody,
             answers,
-            vars: BTreeMap::new(),
+            subject,
             clock,
             random,
         })
@@ -232,10 +267,9 @@ impl Stage {
         }
     }
 
-    /// Values for the playbook's variables, as `--var` would give them: the compromised pod, and the files of the drill's host. Empty for
-    /// a drill that goes on: a run's values stand in its ledger.
+    /// Values for the playbook's variables, as `--var` would give them.
     pub fn vars(&self) -> BTreeMap<String, String> {
-        self.vars.clone()
+        self.subject.vars.clone()
     }
 }
 
@@ -256,6 +290,7 @@ fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
     [
         ("ns", NAMESPACE.to_owned()),
         ("pod", COMPROMISED.to_owned()),
+        ("probe_image", PROBE_IMAGE.to_owned()),
         ("files", files),
     ]
     .into_iter()
@@ -275,37 +310,48 @@ fn saver(store: &dyn Store) -> Result<Saver, DrillError> {
     }))
 }
 
-/// Declares the incident. Its first signal and impact are stated as of now: an exercise suffers from its own beginning only.
-fn declare(
-    custody: &Custody,
-    playbook: &Playbook,
-    actor: &Actor,
-    clock: &dyn Clock,
-) -> Result<(), DrillError> {
-    let opened = IncidentOpened {
-        title: format!("EXERCISE: {}", playbook.name),
-        severity: Severity::Sev1,
-        phase: Phase::Triage,
-        tlp: playbook.tlp.clone(),
-        source: Some("drill: simulated detection of a reverse shell in a web pod".into()),
+/// Declares the incident, or what a crash cut off of it. Its first signal and impact are stated as of now: an exercise suffers from its own
+/// beginning only.
+fn declare(custody: &Custody, subject: &Subject, clock: &dyn Clock) -> Result<(), DrillError> {
+    let history = custody.history()?;
+    let stated = |name: Milestone| {
+        history
+            .bodies::<MilestoneReached>(kind::MILESTONE)
+            .any(|(_, m)| m.name == name)
     };
-    let now = clock.now();
-    let stated = |name: Milestone, ago: Duration| {
-        let body = MilestoneReached {
-            name,
-            tier: None,
-            at: Some(millis(now - ago)),
-            confidence: Some("high".into()),
-            by: "statement".into(),
-        };
-        Draft::new(kind::MILESTONE, &body).by(actor)
-    };
-    custody.ledger().append(vec![
-        Draft::new(kind::INCIDENT_OPENED, &opened).by(actor),
-        stated(Milestone::Impact, Duration::zero()),
-        stated(Milestone::Detected, Duration::zero()),
-    ])?;
+    let mut drafts = Vec::new();
+    if history.of(kind::INCIDENT_OPENED).next().is_none() {
+        drafts.push(Draft::new(kind::INCIDENT_OPENED, &subject.declaration()));
+    }
+    for name in [Milestone::Impact, Milestone::Detected] {
+        if !stated(name) {
+            let body = MilestoneReached {
+                name,
+                tier: None,
+                at: Some(millis(clock.now())),
+                confidence: Some("high".into()),
+                by: "statement".into(),
+            };
+            drafts.push(Draft::new(kind::MILESTONE, &body));
+        }
+    }
+    if !drafts.is_empty() {
+        let drafts = drafts.into_iter().map(|d| d.by(&subject.actor)).collect();
+        custody.ledger().append(drafts)?;
+    }
     Ok(())
+}
+
+impl Subject {
+    fn declaration(&self) -> IncidentOpened {
+        IncidentOpened {
+            title: format!("EXERCISE: {}", self.name),
+            severity: Severity::Sev1,
+            phase: Phase::Triage,
+            tlp: self.tlp.clone(),
+            source: Some("drill: simulated detection of a reverse shell in a web pod".into()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::action::{self, Actions};
-use crate::adapter::sim::{COMPROMISED, NAMESPACE, World};
+use crate::adapter::sim::{COMPROMISED, Enforcing, Fault, NAMESPACE, Then, World};
 use crate::adapter::store::DirStore;
 use crate::adapter::webhook::Messages;
 use crate::custody::Custody;
@@ -82,7 +82,7 @@ impl Rehearsal {
             ledger: stage.custody.ledger(),
             exhibits: stage.custody.clone(),
             files: stage.custody.clone(),
-            documents: stage.custody.clone(),
+            documents: Some(stage.custody.clone()),
             ports: Ports {
                 cluster: Some(stage.sim.cluster()),
                 notifier: Arc::new(Messages::shown()),
@@ -146,4 +146,112 @@ async fn the_breach_playbook_is_rehearsed_to_its_end_and_every_check_passes() {
     assert!(report.objectives_met && report.exit == 0 && report.bag_exit == 0);
     assert!(report.bags.len() >= 4 && report.actual_rto_s.is_some());
     assert!(contained(&stage.sim.world()));
+}
+
+/// Plays a drill in a world in which something goes wrong, and goes on as a person would by `resume`.
+async fn play_with(name: &str, faults: Vec<Fault>) -> (Rehearsal, Stage, RunEnd) {
+    let rehearsal = Rehearsal::new(name);
+    let stage = rehearsal.set();
+    stage.sim.meddle(|w| w.faults = faults).expect("saved");
+    let end = rehearsal.play(&stage).await;
+    if end.ending == Ending::Completed {
+        return (rehearsal, stage, end);
+    }
+    let run = end.run.clone();
+    drop(stage);
+    let stage = rehearsal.reset();
+    let end = rehearsal.engine(&stage).resume(&run).await.expect("resume");
+    (rehearsal, stage, end)
+}
+
+#[tokio::test]
+async fn a_lost_reply_of_any_write_is_observed_and_the_drill_ends_contained() {
+    for (call, nth) in [
+        ("put_policy", 1),
+        ("change_labels", 1),
+        ("change_labels", 2),
+        ("cordon", 1),
+    ] {
+        let (_kept, stage, end) = play_with(call, vec![Fault::after(call, nth)]).await;
+        assert!(contained(&stage.sim.world()), "{call} {nth}: {end:#?}");
+        assert!(
+            end.in_doubt.is_empty() && end.stuck.is_empty(),
+            "{call} {nth}: {end:#?}"
+        );
+        let ours = |w: &World| {
+            w.cluster
+                .policies
+                .iter()
+                .filter(|p| p.name.starts_with("firebreak-"))
+                .count()
+        };
+        assert_eq!(ours(&stage.sim.world()), 1, "{call} {nth}");
+        let replacements = stage
+            .sim
+            .world()
+            .cluster
+            .pods
+            .iter()
+            .filter(|p| p.labels.get("app").is_some_and(|a| a == "web"))
+            .count();
+        assert_eq!(
+            replacements, 2,
+            "{call} {nth}: the sibling and one replacement"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_enforces_nothing_is_never_called_contained() {
+    let rehearsal = Rehearsal::new("unenforced");
+    let stage = rehearsal.set();
+    stage
+        .sim
+        .meddle(|w| w.enforcing = Enforcing::Never)
+        .expect("saved");
+    rehearsal.play(&stage).await;
+    let history = stage.custody.history().expect("history");
+    let report = Report::of(&history, stage.custody.place()).expect("report");
+    assert_eq!(report.exit, 5);
+    let failed: Vec<&str> = report
+        .score
+        .checks
+        .iter()
+        .filter(|c| !c.passed)
+        .map(|c| c.name.as_str())
+        .collect();
+    assert!(
+        failed.contains(&"isolation is proven") && failed.contains(&"contained in time"),
+        "{failed:?}"
+    );
+    assert!(
+        report.bag_exit == 0 && !report.objectives_met,
+        "the evidence is as good as ever"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_that_was_recreated_under_its_name_is_not_isolated_in_its_place() {
+    let recreated = Fault {
+        call: "change_labels".into(),
+        nth: 1,
+        then: Then::Recreate {
+            namespace: NAMESPACE.into(),
+            name: COMPROMISED.into(),
+        },
+    };
+    let rehearsal = Rehearsal::new("recreated");
+    let stage = rehearsal.set();
+    stage
+        .sim
+        .meddle(|w| w.faults = vec![recreated])
+        .expect("saved");
+    let end = rehearsal.play(&stage).await;
+    let world = stage.sim.world();
+    let pod = world.pod(NAMESPACE, COMPROMISED).expect("the new one");
+    assert!(!pod.labels.contains_key("firebreak/quarantine"), "{end:#?}");
+    assert!(
+        end.failed.iter().any(|s| s == "act/main/isolate"),
+        "{end:#?}"
+    );
 }

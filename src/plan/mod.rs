@@ -12,6 +12,8 @@ pub mod critical_path;
 pub mod people;
 #[expect(clippy::module_inception, reason = "the plan of the room of plans")]
 pub mod plan;
+#[cfg(test)]
+mod plan_tests;
 pub mod policy;
 pub mod render;
 pub mod seen;

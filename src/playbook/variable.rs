@@ -275,7 +275,7 @@ impl Declaration {
     /// A value it could have: its own, the first of its enum, or a sample of its type.
     pub fn sample(&self) -> Value {
         match (&self.value, self.allowed.first()) {
-            (Some(value), _) if *value != json!("") => value.clone(),
+            (Some(value), _) if *value != json!("") && *value != json!([]) => value.clone(),
             (_, Some(first)) => first.clone(),
             _ => self.kind.sample(),
         }

@@ -124,6 +124,11 @@ pub trait OpenBag: Send {
         exhibit: &ExhibitDraft,
         progress: &mut dyn FnMut(u64),
     ) -> Result<ExhibitAcquired, CustodyError>;
+    /// Leaves the bag open for another process: what it holds is signed, so that going on is no recovery.
+    ///
+    /// # Errors
+    /// When ledger or disk refuse.
+    fn leave_open(self: Box<Self>) -> Result<(), CustodyError>;
     /// Closes and signs the bag; `bag.sealed` is durable when this returns.
     ///
     /// # Errors

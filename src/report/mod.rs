@@ -58,7 +58,7 @@ pub type Texts = BTreeMap<String, String>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Files {
     /// SHA-256 of `incident.json`: the document's digest.
-    pub sha256: String,
+    pub document_sha256: String,
     /// `incident.json`, `incident.md`, `incident.html`, `lessons.md`.
     pub files: Vec<(&'static str, Vec<u8>)>,
 }
@@ -116,7 +116,7 @@ pub fn render(doc: &IncidentDocument, history: &History) -> Files {
             // Last, so that a digest is never there before what carries it.
             ("incident.json", canonical.bytes),
         ],
-        sha256,
+        document_sha256: sha256,
     }
 }
 

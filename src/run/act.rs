@@ -156,6 +156,13 @@ impl Job {
         };
         let cx = self.context();
         let args = values::action_args(call);
+        if let Err(e) = (action.spec().check_args)(args) {
+            return Ok(Err(End::Finished(failed(
+                "refused",
+                "FB1201",
+                e.to_string(),
+            ))));
+        }
         match tokio::time::timeout(self.limit + GRACE, action.apply(&cx, args)).await {
             Ok(Ok(applied)) => Ok(Ok(applied)),
             Ok(Err(e)) if e.class == Class::Ledger => Err(ledger_error(&e)),
@@ -217,7 +224,7 @@ impl Job {
             Answer::True => return Ok(End::Finished(body)),
             Answer::False => (
                 "check",
-                "FB1205",
+                "FB0611",
                 format!("`{expect}` does not hold: {}", applied.summary),
             ),
             Answer::Unknown(name) => (
@@ -368,7 +375,7 @@ impl Job {
                     } else {
                         "failed"
                     },
-                    "FB1206",
+                    "FB0612",
                     e.to_string(),
                 ),
                 vec![entry(kind::NOTICE_FAILED, "webhook", Some(e.to_string()))],

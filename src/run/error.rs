@@ -93,7 +93,7 @@ impl EngineError {
             }
             EngineError::Ledger(LedgerError::Busy { .. }) => "FB0603",
             EngineError::Ledger(_) | EngineError::Files { .. } => "FB0601",
-            EngineError::NoSuchRun(_) | EngineError::NotNow(_) => "FB0608",
+            EngineError::NoSuchRun(_) | EngineError::NotNow(_) => "FB0610",
             EngineError::Refused(refusal) => refusal.code(),
         }
     }

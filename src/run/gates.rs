@@ -21,7 +21,8 @@ use super::error::EngineError;
 use super::journal::{At, Journal};
 use super::machine;
 
-/// The decision that one confirmation makes for a whole plan: every step whose call is known and that a typed word may open.
+/// The decision that one confirmation makes for a whole plan: every step whose call is known and that a typed word
+/// may open. A gate that stands alone is there to be decided when it is reached, so it is not among them.
 pub(super) fn confirmation(
     engine: &Engine,
     file: &PlanFile,
@@ -33,9 +34,9 @@ pub(super) fn confirmation(
         .steps
         .iter()
         .filter(|planned| {
-            playbook
-                .find(&planned.path)
-                .is_some_and(|s| policy::need(engine.policy.name, s) == Need::Typed)
+            playbook.find(&planned.path).is_some_and(|s| {
+                s.kind != Kind::Approve && policy::need(engine.policy.name, s) == Need::Typed
+            })
         })
         .filter_map(|p| Some((p.path.to_string(), p.call_sha256.clone()?)))
         .collect();
@@ -155,7 +156,9 @@ impl Engine {
             .random
             .fill(&mut nonce)
             .map_err(|e| EngineError::files("take randomness from the host", &e))?;
+        // The text carries whole seconds.
         let now = self.ports.clock.now();
+        let now = chrono::DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
         let ttl = gates
             .iter()
             .filter_map(|g| {

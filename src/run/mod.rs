@@ -8,6 +8,7 @@
 //! its code.
 
 mod act;
+mod asking;
 mod child;
 pub mod definition;
 mod driver;
@@ -16,9 +17,12 @@ pub mod error;
 pub mod gates;
 pub mod journal;
 pub mod machine;
+mod next;
 mod outcome;
+mod starting;
 mod survey;
 pub mod undo;
+mod walk;
 
 pub use definition::PinnedDefinition;
 pub use engine::{Confirmation, Confirmed, Engine, RunEnd, StepEnd};
@@ -30,3 +34,7 @@ pub use machine::{Ending, Hold, Next, StepAt, Todo, next};
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_steps;
+#[cfg(test)]
+mod tests_team;

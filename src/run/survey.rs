@@ -26,7 +26,7 @@ use super::machine::SIDE_BY_SIDE;
 /// Time for one probe or preview.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Reads a playbook and holds every argument it can against the action's own type.
+/// Reads a playbook; every action that it names must be there.
 pub(super) fn read_playbook(
     name: &str,
     bytes: &[u8],
@@ -59,7 +59,7 @@ pub(super) fn read_playbook(
         return Ok(playbook);
     }
     Err(EngineError::Playbook {
-        code: "FB0104".into(),
+        code: "FB0115".into(),
         findings: unknown
             .into_iter()
             .map(|name| format!("there is no action `{name}`"))
@@ -156,15 +156,28 @@ impl Look {
             seen.done_if = Some(probe.ask(&self.cx).await);
         }
         if let Some((action, args)) = self.preview {
-            seen.preview = Some(
-                match tokio::time::timeout(LOOK, action.preview(&self.cx, &args)).await {
-                    Ok(Ok(preview)) => Ok(previewed(preview)),
-                    Ok(Err(e)) => Err(e.to_string()),
-                    Err(_) => Err(format!("no answer within {} s", LOOK.as_secs())),
-                },
-            );
+            seen.preview = Some(preview_of(action.as_ref(), &self.cx, &args).await);
         }
         seen
+    }
+}
+
+/// Arguments that do not fit the action's own type block the step: no verb of it ever sees them.
+async fn preview_of(
+    action: &dyn Action,
+    cx: &Context,
+    args: &serde_json::Value,
+) -> Result<Previewed, String> {
+    if let Err(e) = (action.spec().check_args)(args) {
+        return Ok(Previewed {
+            blocked: vec![e.to_string()],
+            ..Previewed::default()
+        });
+    }
+    match tokio::time::timeout(LOOK, action.preview(cx, args)).await {
+        Ok(Ok(preview)) => Ok(previewed(preview)),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err(format!("no answer within {} s", LOOK.as_secs())),
     }
 }
 
@@ -197,6 +210,7 @@ impl ProbeCall {
             .actions
             .find(&call.action)
             .ok_or_else(|| format!("there is no action `{}`", call.action))?;
+        (action.spec().check_args)(&args).map_err(|e| e.to_string())?;
         Ok(ProbeCall {
             action: Arc::clone(action),
             args,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use crate::action::registry::{ActionSpec, UndoSpec, Use};
 use crate::action::{
     Action, ActionError, Actions, Applied, Class, Context, Observed, Preview, Undone,
 };
-use crate::incident::body::{Answer, BagSealed, ExhibitAcquired};
+use crate::incident::body::{Answer, BagSealed, Decision, ExhibitAcquired};
 use crate::incident::{
-    Actor, Draft, Effect, Entry, History, IncidentId, Mode, Outcome, Phase, Refs, RunId,
+    Actor, Draft, Effect, Entry, History, IncidentId, Mode, Outcome, Phase, Refs, RunId, StepPath,
 };
 use crate::plan::Policy;
+use crate::plan::approval::PersonaKey;
+use crate::plan::approval_text::ApprovalText;
 use crate::port::*;
 
 use super::engine::Engine;
@@ -41,6 +44,7 @@ pub(crate) struct MemoryLedger {
     /// Appends to come before the cut.
     pub(crate) cut: Mutex<Option<(usize, Cut)>>,
     dead: Mutex<bool>,
+    pub(crate) minutes: Arc<AtomicI64>,
     pub(crate) appends: Mutex<usize>,
 }
 
@@ -83,7 +87,7 @@ impl Ledger for MemoryLedger {
             let seq = entries.len() as u64;
             entries.push(Entry {
                 seq,
-                time: clock().now(),
+                time: FixedClock(Arc::clone(&self.minutes)).now(),
                 kind: draft.kind,
                 actor: draft.actor,
                 target: draft.target,
@@ -126,17 +130,16 @@ pub(crate) fn incident() -> IncidentId {
     IncidentId::parse("INC-2031").expect("an id")
 }
 
-pub(crate) struct FixedClock;
-
-pub(crate) fn clock() -> FixedClock {
-    FixedClock
-}
+/// Stands still, unless a test moves it on by minutes.
+#[derive(Default)]
+pub(crate) struct FixedClock(pub(crate) Arc<AtomicI64>);
 
 impl Clock for FixedClock {
     fn now(&self) -> DateTime<Utc> {
         DateTime::parse_from_rfc3339("2026-11-24T12:00:00Z")
             .expect("a time")
             .with_timezone(&Utc)
+            + chrono::Duration::minutes(self.0.load(Ordering::SeqCst))
     }
     fn monotonic(&self) -> Duration {
         Duration::ZERO
@@ -204,9 +207,12 @@ impl RunFiles for MemoryFiles {
 
 /// Bags that keep their bytes.
 #[derive(Default)]
-pub(crate) struct MemoryBags(pub(crate) Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+pub(crate) struct MemoryBags(pub(crate) Kept);
 
-struct MemoryBag(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+/// Exhibits by name, with their bytes.
+type Kept = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+struct MemoryBag(Kept);
 
 impl Exhibits for MemoryBags {
     fn open_bag(&self, _: &str, _: &Refs) -> Result<Box<dyn OpenBag>, CustodyError> {
@@ -268,6 +274,9 @@ impl OpenBag for MemoryBag {
     ) -> Result<ExhibitAcquired, CustodyError> {
         self.finish(Ended::Complete)
     }
+    fn leave_open(self: Box<Self>) -> Result<(), CustodyError> {
+        Ok(())
+    }
     fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {
         Ok(BagSealed {
             bag: "0001".into(),
@@ -287,6 +296,8 @@ pub(crate) struct Fixed {
     pub(crate) reply: Reply,
     pub(crate) answers: bool,
     pub(crate) told: Mutex<Vec<RunEvent>>,
+    /// Personas who sign at once when they are asked.
+    pub(crate) signers: Mutex<Vec<(String, PersonaKey)>>,
 }
 
 #[async_trait]
@@ -305,9 +316,42 @@ impl Operator for Fixed {
                 .collect(),
         })
     }
+    async fn signatures(&self, question: &Question) -> Vec<SignedText> {
+        let signers = self.signers.lock().unwrap();
+        let sign = |(n, (principal, key)): (usize, &(String, PersonaKey))| {
+            let text = approval_of(question, principal, n);
+            SignedText {
+                signature: key.sign(&text),
+                text,
+            }
+        };
+        signers.iter().enumerate().map(sign).collect()
+    }
     fn event(&self, event: &RunEvent) {
         self.told.lock().unwrap().push(event.clone());
     }
+}
+
+/// The text that a persona signs for a question.
+fn approval_of(question: &Question, principal: &str, nonce: usize) -> String {
+    ApprovalText {
+        incident: incident(),
+        run: RunId::parse(&question.run).expect("a run"),
+        plan_sha256: question.plan_sha256.clone(),
+        steps: vec![(
+            StepPath::parse(&question.step).expect("a path"),
+            question.call_sha256.clone(),
+        )],
+        attempt: question.attempt,
+        decision: Decision::Approve,
+        effect: question.effect,
+        principal: principal.to_owned(),
+        issued: FixedClock::default().now(),
+        expires: FixedClock::default().now() + chrono::Duration::minutes(15),
+        nonce: format!("{nonce:032x}"),
+        reason: None,
+    }
+    .write()
 }
 
 /// What the test actions changed, and how often they were called.
@@ -441,6 +485,7 @@ pub(crate) struct Lab {
     pub(crate) world: Arc<World>,
     pub(crate) operator: Arc<Fixed>,
     pub(crate) cancel: watch::Sender<bool>,
+    pub(crate) mode: Mode,
 }
 
 impl Lab {
@@ -463,8 +508,10 @@ impl Lab {
                 reply,
                 answers,
                 told: Mutex::default(),
+                signers: Mutex::default(),
             }),
             cancel: watch::channel(false).0,
+            mode: Mode::Live,
         }
     }
     /// A fresh process over what outlives it.
@@ -475,15 +522,16 @@ impl Lab {
         let test = |spec| Test(Arc::clone(&self.world), spec);
         Engine {
             incident: incident(),
-            mode: Mode::Live,
+            mode: self.mode,
             policy,
             ledger: self.ledger.clone(),
             exhibits: self.bags.clone(),
+            documents: None,
             files: self.files.clone(),
             ports: Ports {
                 cluster: None,
                 notifier: Arc::new(Silent),
-                clock: Arc::new(FixedClock),
+                clock: Arc::new(FixedClock(Arc::clone(&self.ledger.minutes))),
                 random: Arc::new(Counting::default()),
             },
             actions: Actions::default()

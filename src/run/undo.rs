@@ -125,6 +125,7 @@ impl Engine {
                 .actions
                 .find(&undo.action)
                 .ok_or_else(|| format!("there is no action `{}`", undo.action))?;
+            (action.spec().check_args)(&args).map_err(|e| e.to_string())?;
             let effect = action.spec().effect.max(Effect::Reversible);
             return Ok((
                 FilledCall {

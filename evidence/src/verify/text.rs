@@ -15,6 +15,13 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
+impl Report {
+    /// Returns the report for a terminal: printable ASCII and line ends, nothing else.
+    pub fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();

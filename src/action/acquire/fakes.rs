@@ -249,6 +249,9 @@ impl OpenBag for FakeBag {
         progress(bytes.len() as u64);
         self.finish(Ended::Complete)
     }
+    fn leave_open(self: Box<Self>) -> Result<(), CustodyError> {
+        Ok(())
+    }
     fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {
         let sealed = BagSealed {
             bag: "0001".into(),

@@ -205,7 +205,15 @@ impl SimCluster {
         act: impl FnOnce(&mut World) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
         match mode {
-            WriteMode::Preview => self.look_at(call, rights, |w| act(&mut w.clone())),
+            WriteMode::Preview => {
+                // Counted apart: a fault of a write must not strike its preview instead.
+                let method = format!("preview:{}", call.method);
+                let call = Call {
+                    method: &method,
+                    ..call
+                };
+                self.look_at(call, rights, |w| act(&mut w.clone()))
+            }
             WriteMode::Apply => self.effect(call, rights, |w| {
                 let before = w.clone();
                 let answer = act(w)?;

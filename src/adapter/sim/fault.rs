@@ -10,7 +10,7 @@ use super::world::{Enforcing, World};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Name of the port's method: `change_labels`.
+    /// Name of the port's method: `change_labels`; its previews are `preview:change_labels`.
     pub call: String,
     /// At which call of that method, from 1; 0 = at each.
     pub nth: u64,

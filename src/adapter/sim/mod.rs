@@ -22,7 +22,7 @@ mod view;
 mod world;
 
 pub use fault::{Fault, Then};
-pub use shop::{COMPROMISED, NAMESPACE, OUTSIDE, world_shop};
+pub use shop::{COMPROMISED, NAMESPACE, OUTSIDE, PROBE_IMAGE, world_shop};
 pub use world::{Behind, Enforcing, FORMAT, Inside, Listener, Process, Template, World};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -24,7 +24,7 @@ pub const OUTSIDE: &str = "203.0.113.20";
 /// Where the intruder sits (documentation range).
 const INTRUDER: &str = "198.51.100.10";
 /// Image that canaries and probe pods may use, present on both nodes.
-const TOOLS: &str = "docker.io/library/busybox:1.37";
+pub const PROBE_IMAGE: &str = "docker.io/library/busybox:1.37";
 const NODES: [(&str, &str); 2] = [("ip-10-0-3-7", "10.0.3.7"), ("ip-10-0-4-12", "10.0.4.12")];
 
 /// One workload of the shop.
@@ -154,7 +154,7 @@ impl Builder {
                 images: WORKLOADS
                     .iter()
                     .map(|w| w.image.to_owned())
-                    .chain([TOOLS.to_owned()])
+                    .chain([PROBE_IMAGE.to_owned()])
                     .collect(),
                 ..Node::default()
             });

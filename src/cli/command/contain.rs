@@ -11,7 +11,7 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
 use crate::cli::output::{clean, grouped};
-use crate::cli::session::{NewIncident, Session};
+use crate::cli::session::{NewIncident, Session, read_line};
 use crate::custody::Custody;
 use crate::incident::body::{BagSealed, Credentials, MilestoneReached, Proof};
 use crate::incident::{Draft, Milestone, Mode, Severity, kind};
@@ -21,6 +21,7 @@ use crate::port::Ledger as _;
 use crate::run::{Confirmation, Confirmed, Ending, RunEnd};
 
 use super::board::proofs;
+use super::incident::checked;
 use super::run::tokio_run;
 
 /// Arguments of `firebreak contain`.
@@ -66,6 +67,9 @@ pub struct ReleaseArgs {
     /// Leave the pod isolated; only end watch and probes
     #[arg(long)]
     keep: bool,
+    /// Why, for the document
+    #[arg(long)]
+    reason: Option<String>,
     /// The incident's id, typed, where there is no terminal
     #[arg(long, value_name = "ID")]
     confirm: Option<String>,
@@ -517,10 +521,18 @@ async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
         args.confirm.as_deref(),
         "--confirm",
     )?;
+    let reason = match (&args.reason, session.out.can_ask) {
+        (Some(reason), _) => reason.clone(),
+        (None, true) => read_line("Reason (it stands in the document): ")?,
+        (None, false) => {
+            return Err(CliError::usage("releasing a pod wants a reason").hint("--reason TEXT"));
+        }
+    };
+    let reason = Some(checked(&reason)?);
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
     let given = Given::Confirmed {
         shown_sha256: shown_sha256.clone(),
-        reason: None,
+        reason: reason.clone(),
     };
     let runner = engine(
         session,
@@ -535,7 +547,7 @@ async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
             playbook.text.as_bytes(),
             Confirmation::Given(Confirmed {
                 shown_sha256,
-                reason: None,
+                reason,
             }),
         )
         .await?;

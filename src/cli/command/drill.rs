@@ -10,9 +10,10 @@ use crate::cli::output::{clean, grouped};
 use crate::cli::session::{Session, store};
 use crate::custody::{Custody, OpeningError};
 use crate::drill::{DrillError, Report, Request, Stage};
-use crate::incident::{IncidentId, Mode};
+use crate::incident::body::RunCreated;
+use crate::incident::{IncidentId, Mode, RunId, kind};
 use crate::playbook::{self, embedded};
-use crate::port::{HostClock, Operator as _};
+use crate::port::{HostClock, Ledger as _, Operator as _};
 use crate::run::{Confirmation, Confirmed, Ending, Engine, RunEnd};
 
 use super::run::{recover, tokio_run};
@@ -80,7 +81,21 @@ async fn start(session: &Session, name: &str, id: Option<&str>) -> CliResult {
     session.out.tell(format!(
         "DRILL {id}: {name} in the simulated cluster; nothing real is touched"
     ));
-    let engine = compose(session, &stage)?;
+    play(session, &stage).await
+}
+
+/// Plans and carries out what is rehearsed.
+async fn play(session: &Session, stage: &Stage) -> CliResult {
+    let name = &stage.subject.playbook;
+    let found = embedded::find(name).ok_or_else(|| {
+        CliError::new(
+            Exit::Failed,
+            "FB1106",
+            format!("this version has no playbook `{name}`"),
+        )
+    })?;
+    let (file, text) = (format!("{name}.yaml"), found.text);
+    let engine = compose(session, stage)?;
     let plan = engine.plan(&file, text.as_bytes(), &stage.vars()).await?;
     if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
         return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
@@ -108,12 +123,16 @@ pub fn resume(session: &mut Session, custody: Arc<Custody>) -> CliResult {
         )?;
         let engine = compose(session, &stage)?;
         let Some(run) = engine.open_runs()?.last().cloned() else {
-            return Err(CliError::new(
-                Exit::Usage,
-                "FB0610",
-                format!("{} has no run that is open", custody.id()),
-            )
-            .hint("firebreak drill run PLAYBOOK starts a new one"));
+            // Killed before its run began, or after it ended: it begins now, or its score is told again.
+            let history = custody.history()?;
+            let last = history
+                .bodies::<RunCreated>(kind::RUN_CREATED)
+                .last()
+                .and_then(|(_, r)| RunId::parse(&r.run).ok());
+            return match last {
+                None => play(session, &stage).await,
+                Some(run) => finish(session, &custody, &engine.status(&run)?),
+            };
         };
         recover(session, &custody, &run)?;
         let end = engine.resume(&run).await?;
@@ -138,6 +157,8 @@ fn compose(session: &Session, stage: &Stage) -> Result<Engine, CliError> {
 }
 
 fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
+    // A drill that was killed between its last entry and the checkpoint over it is signed here.
+    custody.ledger().checkpoint()?;
     let done = matches!(end.ending, Ending::Completed) && exit_of(end) == Exit::Ok;
     let history = custody.history()?;
     let report = Report::of(&history, custody.place())?;

@@ -83,8 +83,7 @@ fn open(session: &Session, purpose: &str) -> CliResult {
     let custody = session.incident()?;
     let bag = custody.open_bag(purpose, &Refs::default())?;
     let number = bag.number().to_owned();
-    // Dropping it leaves it open on purpose: `add` and `seal` go on with it.
-    drop(bag);
+    bag.leave_open()?;
     if session.out.json {
         session.out.document(&serde_json::json!({"schema": "firebreak/bag/v1", "incident": custody.id(), "bag": number, "state": "open"}))?;
     }
@@ -151,6 +150,7 @@ fn add(
     let sealed = if seal_after {
         Some(filling.seal()?)
     } else {
+        filling.leave_open()?;
         None
     };
     if session.out.json {

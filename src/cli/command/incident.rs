@@ -247,6 +247,14 @@ fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
         )));
     }
     let history = custody.history()?;
+    if !custody.place().join("state/epoch.key").exists() {
+        session.out.answer(format!(
+            "{} is closed already; its folder: {}",
+            custody.id(),
+            custody.place().display()
+        ));
+        return Ok(Exit::Ok);
+    }
     if history.of(kind::INCIDENT_CLOSED).next().is_none() {
         session.ask_to_type(
             custody.id().as_str(),

@@ -14,7 +14,7 @@ use crate::cli::operator::{Given, Terminal};
 use crate::cli::output::clean;
 use crate::cli::session::Session;
 use crate::custody::Custody;
-use crate::incident::body::{RunCreated, Target};
+use crate::incident::body::{Decision, RunCreated, Target};
 use crate::incident::{History, RunId, StepPath, kind};
 use crate::plan::plan::PlanFile;
 use crate::playbook::{self, Severity, embedded};
@@ -124,6 +124,9 @@ pub struct ApproveArgs {
     /// Bring a signed text back: FILE and FILE.sig
     #[arg(long, value_name = "FILE")]
     import: Option<PathBuf>,
+    /// Under `solo`: the incident's id, typed, where there is no terminal
+    #[arg(long, value_name = "ID")]
+    confirm: Option<String>,
 }
 
 /// Runs it.
@@ -451,6 +454,9 @@ async fn approve(session: &Session, args: &ApproveArgs) -> CliResult {
         Some(run) => RunId::parse(run).map_err(|e| CliError::usage(e.to_string()))?,
         None => super::run::only_run(&engine, custody.id())?,
     };
+    if custody.opened().policy == "solo" && args.import.is_none() {
+        return typed(session, &custody, &engine, &run, args);
+    }
     let signed = if let Some(path) = &args.import {
         let sig = path.with_file_name(format!(
             "{}.sig",
@@ -482,6 +488,72 @@ async fn approve(session: &Session, args: &ApproveArgs) -> CliResult {
     Ok(Exit::Ok)
 }
 
+/// One person decides by typing: what `solo` policy has instead of signatures.
+fn typed(
+    session: &Session,
+    custody: &Custody,
+    engine: &Engine,
+    run: &RunId,
+    args: &ApproveArgs,
+) -> CliResult {
+    let decision: Decision = decision(&args.decision)?;
+    let waiting = engine.gates(run)?;
+    let steps: Vec<StepPath> = if args.step.is_empty() {
+        waiting.iter().map(|g| g.step.clone()).collect()
+    } else {
+        paths(&args.step)?
+    };
+    if steps.is_empty() {
+        return Err(
+            CliError::new(Exit::Usage, "FB0610", "nothing waits for a decision")
+                .hint("firebreak incident status shows where each run stands"),
+        );
+    }
+    let mut shown = String::new();
+    for gate in waiting.iter().filter(|g| steps.contains(&g.step)) {
+        shown.push_str(&format!(
+            "{} {}: {}, call sha256:{}\n",
+            args.decision, gate.step, gate.effect, gate.call_sha256
+        ));
+    }
+    session.out.tell(clean(shown.trim_end()));
+    session.ask_to_type(
+        custody.id().as_str(),
+        "decide so",
+        args.confirm.as_deref(),
+        "--confirm",
+    )?;
+    let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
+    for step in &steps {
+        engine.approve_typed(
+            run,
+            step,
+            &session.actor,
+            decision,
+            args.reason.as_deref(),
+            &shown_sha256,
+        )?;
+    }
+    session
+        .out
+        .answer(format!("decided; next: firebreak resume {}", custody.id()));
+    Ok(Exit::Ok)
+}
+
+fn decision(word: &str) -> Result<Decision, CliError> {
+    serde_json::from_value(json!(word)).map_err(|_| {
+        CliError::usage(format!("`{word}` is no decision")).hint("approve, refuse or break-glass")
+    })
+}
+
+fn paths(steps: &[String]) -> Result<Vec<StepPath>, CliError> {
+    steps
+        .iter()
+        .map(|s| StepPath::parse(s))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| CliError::usage(e.to_string()))
+}
+
 fn text_of(path: &Path) -> Result<String, CliError> {
     let bytes = std::fs::read(path).map_err(|e| {
         CliError::new(
@@ -509,16 +581,8 @@ async fn request(
     let principal = args.principal.as_ref().ok_or_else(|| {
         CliError::usage("name your principal with --principal, or a signed text with --import")
     })?;
-    let decision = serde_json::from_value(json!(args.decision)).map_err(|_| {
-        CliError::usage(format!("`{}` is no decision", args.decision))
-            .hint("approve, refuse or break-glass")
-    })?;
-    let steps = args
-        .step
-        .iter()
-        .map(|s| StepPath::parse(s))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| CliError::usage(e.to_string()))?;
+    let decision = decision(&args.decision)?;
+    let steps = paths(&args.step)?;
     let text = engine
         .approval_text(run, &steps, principal, decision, args.reason.as_deref())?
         .write();
@@ -590,11 +654,7 @@ async fn undo(
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
     let answered = reach_bound(session, &history, cluster).await?;
-    let steps = steps
-        .iter()
-        .map(|s| StepPath::parse(s))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| CliError::usage(e.to_string()))?;
+    let steps = paths(steps)?;
     let engine = engine(
         session,
         &custody,

@@ -110,7 +110,7 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
     let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
     if at.is_none() && !closed {
         let body = ReportBuilt {
-            document_sha256: files.sha256.clone(),
+            document_sha256: files.document_sha256.clone(),
             entries: history.entries.len() as u64,
             files: names.clone(),
         };
@@ -120,7 +120,7 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
     }
     let place = custody.place().join(&folder);
     if session.out.json {
-        session.out.document(&json!({"schema": "firebreak/report/v1", "incident": custody.id(), "folder": place, "files": names, "document_sha256": files.sha256}))?;
+        session.out.document(&json!({"schema": "firebreak/report/v1", "incident": custody.id(), "folder": place, "files": names, "document_sha256": files.document_sha256}))?;
         return Ok(Exit::Ok);
     }
     names
@@ -128,7 +128,7 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
         .for_each(|n| session.out.answer(place.join(n).display().to_string()));
     session.out.answer(format!(
         "document    {}\nnext: firebreak report check",
-        grouped(&files.sha256)
+        grouped(&files.document_sha256)
     ));
     Ok(Exit::Ok)
 }

@@ -49,6 +49,9 @@ impl Book {
     }
 }
 
+/// Spoils a good drill.
+type Fault = fn(&mut Book);
+
 fn finished(outcome: Outcome) -> serde_json::Value {
     json!({"outcome": outcome, "by": "result", "summary": "s", "elapsed_ms": 1})
 }
@@ -94,7 +97,7 @@ fn a_good_drill_passes_every_check_and_measures_its_rto() {
 
 #[test]
 fn each_fault_fails_its_own_check_and_no_other() {
-    let cases: [(&str, fn(&mut Book)); 9] = [
+    let cases: [(&str, Fault); 9] = [
         ("no step failed", |b| {
             b.add(
                 kind::STEP_FINISHED,

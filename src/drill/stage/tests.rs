@@ -109,6 +109,7 @@ fn a_stage_is_a_drill_with_its_world_people_and_files_and_is_taken_up_again_as_i
     .expect("reset");
     assert_eq!(again.sim.world(), stage.sim.world());
     assert_eq!(again.answers, stage.answers);
+    assert_eq!(again.subject, stage.subject);
     assert_eq!(again.cast.executor(), stage.cast.executor());
     assert_eq!(again.policy().expect("policy"), policy);
     let keys = |s: &Stage| {

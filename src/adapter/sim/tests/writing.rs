@@ -366,6 +366,25 @@ fn two_worlds_never_share_an_identity() {
 }
 
 #[tokio::test]
+async fn a_fault_of_a_write_does_not_strike_its_preview() {
+    let lab = Lab::with(|w| {
+        w.faults = vec![
+            Fault::before("put_policy", 1, Cause::Unreachable),
+            Fault::before("preview:put_policy", 2, Cause::Rejected),
+        ];
+    });
+    let spec = deny();
+    let put = |mode| lab.sim.put_policy(&spec, mode);
+    assert!(put(WriteMode::Preview).await.is_ok());
+    assert_eq!(
+        put(WriteMode::Preview).await.expect_err("webhook").cause,
+        Cause::Rejected
+    );
+    assert!(put(WriteMode::Apply).await.is_err());
+    assert!(put(WriteMode::Apply).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_patch_whose_reply_was_lost_is_already_so_when_sent_again() {
     let lab = Lab::with(|w| w.faults = vec![Fault::after("change_labels", 1)]);
     let change = quarantine(&lab.target());

@@ -1,0 +1,426 @@
+//! The command line as a person meets it, without any server: words, exit codes, places, JSON.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use firebreak::cli::exit::Exit;
+use serde_json::Value;
+
+/// One user with a home of their own.
+struct User {
+    home: PathBuf,
+}
+
+impl User {
+    fn new(name: &str) -> Self {
+        let home = support::own_folder(name);
+        _ = std::fs::remove_dir_all(&home);
+        std::fs::create_dir_all(&home).expect("a home");
+        User { home }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firebreak"));
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("HOME", &self.home)
+            .env("FIREBREAK_HOME", self.home.join("fb"))
+            .env("USER", "ana")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("firebreak runs")
+    }
+
+    /// Runs it, expects this exit code, and answers stdout and stderr.
+    fn expect(&self, args: &[&str], exit: Exit) -> (String, String) {
+        let out = self.run(args);
+        let (answer, story) = (
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        );
+        assert_eq!(
+            out.status.code(),
+            Some(i32::from(exit.code())),
+            "{args:?}\n{answer}\n{story}"
+        );
+        (answer, story)
+    }
+
+    fn json(&self, args: &[&str], exit: Exit) -> Value {
+        let (answer, _) = self.expect(args, exit);
+        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{args:?}: {e}\n{answer}"))
+    }
+}
+
+#[test]
+fn the_table_of_exit_codes_is_the_one_of_the_man_page() {
+    let user = User::new("cli-exit");
+    let (table, _) = user.expect(&["help", "exit-codes"], Exit::Ok);
+    let (man, _) = user.expect(&["man"], Exit::Ok);
+    for exit in Exit::all() {
+        assert!(
+            table.contains(&format!("{:>4}  {}", exit.code(), exit.meaning())),
+            "{exit:?}"
+        );
+        assert!(man.contains(exit.meaning()), "{exit:?}");
+    }
+}
+
+#[test]
+fn an_incident_is_opened_noted_answered_and_closed_and_its_folder_verifies() {
+    let user = User::new("cli-incident");
+    let opened = user.json(
+        &[
+            "--json",
+            "incident",
+            "open",
+            "odd logins",
+            "--id",
+            "INC-TEST-1",
+        ],
+        Exit::Ok,
+    );
+    let folder = opened["folder"].as_str().expect("folder").to_owned();
+    let fingerprint = opened["fingerprint"]
+        .as_str()
+        .expect("fingerprint")
+        .to_owned();
+    user.expect(&["incident", "note", "the pager went off"], Exit::Ok);
+    user.expect(
+        &[
+            "incident",
+            "milestone",
+            "occurred",
+            "--at",
+            "2026-11-24T21:00:00+01:00",
+            "--confidence",
+            "low",
+        ],
+        Exit::Ok,
+    );
+    let (log, _) = user.expect(&["log"], Exit::Ok);
+    assert!(
+        log.contains("the pager went off") && log.contains("ana@"),
+        "{log}"
+    );
+    let (_, story) = user.expect(&["incident", "close"], Exit::Denied);
+    assert!(story.contains("FB1110"), "{story}");
+    user.expect(&["incident", "close", "--confirm", "INC-TEST-1"], Exit::Ok);
+    assert!(
+        !PathBuf::from(&folder).join("state/epoch.key").exists(),
+        "the key is erased"
+    );
+    user.expect(
+        &["verify", &folder, "--fingerprint", &fingerprint],
+        Exit::Ok,
+    );
+    user.expect(&["verify", &folder], Exit::Verdict(21));
+    let (_, story) = user.expect(
+        &["incident", "note", "too late", "--incident", "INC-TEST-1"],
+        Exit::Failed,
+    );
+    assert!(story.contains("closed"), "{story}");
+}
+
+#[test]
+fn evidence_goes_in_by_file_folder_and_pipe_and_one_changed_byte_is_found() {
+    let user = User::new("cli-evidence");
+    user.expect(
+        &["incident", "open", "files", "--id", "INC-TEST-2"],
+        Exit::Ok,
+    );
+    let source = user.home.join("source");
+    std::fs::create_dir_all(source.join("sub")).expect("folder");
+    std::fs::write(source.join("a.log"), "one\ntwo\n").expect("file");
+    std::fs::write(source.join("sub/b.bin"), [0u8, 1, 2]).expect("file");
+    std::os::unix::fs::symlink("/etc/passwd", source.join("link")).expect("link");
+    let log = source.join("a.log");
+    user.expect(&["evidence", "open", "by hand"], Exit::Ok);
+    user.expect(
+        &[
+            "evidence",
+            "add",
+            log.to_str().expect("utf-8"),
+            source.to_str().expect("utf-8"),
+        ],
+        Exit::Ok,
+    );
+    let piped = {
+        use std::io::Write as _;
+        let mut child = user
+            .command(&["evidence", "add", "-", "--name", "dmesg"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("runs");
+        child
+            .stdin
+            .take()
+            .expect("pipe")
+            .write_all(b"kernel line\n")
+            .expect("written");
+        child.wait_with_output().expect("ends")
+    };
+    assert!(piped.status.success());
+    user.expect(&["evidence", "seal"], Exit::Ok);
+    user.expect(&["verify", "--last"], Exit::Ok);
+    let bag = user.home.join("fb/INC-TEST-2/bags/INC-TEST-2_0001");
+    let text = std::fs::read_to_string(bag.join("data/source/files.jsonl")).expect("listed");
+    assert!(
+        text.contains("\"kind\":\"link\"") && !text.contains("root:"),
+        "a link is listed and not followed: {text}"
+    );
+    let victim = bag.join("data/a.log/00000.log");
+    let mut bytes = std::fs::read(&victim).expect("read");
+    bytes[0] ^= 1;
+    std::fs::write(&victim, bytes).expect("write");
+    let (answer, _) = user.expect(&["verify", "--last"], Exit::Tampered);
+    assert!(
+        answer.contains("TAMPERED at") && answer.contains("data/a.log"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn an_empty_bag_is_refused_and_a_missing_file_is_named() {
+    let user = User::new("cli-empty");
+    user.expect(&["incident", "open", "x", "--id", "INC-TEST-3"], Exit::Ok);
+    user.expect(&["evidence", "open", "nothing"], Exit::Ok);
+    let (_, story) = user.expect(&["evidence", "seal"], Exit::Usage);
+    assert!(story.contains("FB1205"), "{story}");
+    let (_, story) = user.expect(&["evidence", "add", "/no/such/file"], Exit::Usage);
+    assert!(story.contains("/no/such/file"), "{story}");
+}
+
+#[test]
+fn several_open_incidents_are_named_and_one_is_asked_for() {
+    let user = User::new("cli-several");
+    user.expect(&["incident", "open", "one", "--id", "INC-ONE"], Exit::Ok);
+    user.expect(&["incident", "open", "two", "--id", "INC-TWO"], Exit::Ok);
+    let (_, story) = user.expect(&["incident", "note", "x"], Exit::Usage);
+    assert!(
+        story.contains("INC-ONE") && story.contains("INC-TWO") && story.contains("--incident"),
+        "{story}"
+    );
+    user.expect(
+        &["incident", "note", "x", "--incident", "INC-TWO"],
+        Exit::Ok,
+    );
+    let (_, story) = user.expect(
+        &["incident", "open", "again", "--id", "INC-ONE"],
+        Exit::Usage,
+    );
+    assert!(story.contains("FB1102"), "{story}");
+}
+
+#[test]
+fn a_name_that_is_a_terminal_escape_is_shown_and_not_obeyed() {
+    let user = User::new("cli-escape");
+    user.expect(&["incident", "open", "x", "--id", "INC-ESC"], Exit::Ok);
+    let file = user.home.join("evil\u{1b}[2Jname");
+    std::fs::write(&file, "x\n").expect("file");
+    let (answer, story) = user.expect(
+        &["evidence", "add", file.to_str().expect("utf-8")],
+        Exit::Ok,
+    );
+    let (log, _) = user.expect(&["log"], Exit::Ok);
+    for text in [answer, story, log] {
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_a_clear_error_with_a_next_step() {
+    let user = User::new("cli-full");
+    std::fs::write(user.home.join("fb"), "a file where the folder should be").expect("file");
+    let (_, story) = user.expect(&["incident", "open", "x"], Exit::Failed);
+    assert!(
+        story.contains("error[FB") && story.contains("hint:"),
+        "{story}"
+    );
+}
+
+#[test]
+fn no_cluster_is_a_clear_error_and_changes_nothing() {
+    let user = User::new("cli-nocluster");
+    let (_, story) = user.expect(
+        &["contain", "pod", "shop/web", "--confirm", "shop/web"],
+        Exit::Usage,
+    );
+    assert!(
+        story.contains("FB1208") && story.contains("--kubeconfig"),
+        "{story}"
+    );
+    assert!(
+        !user.home.join("fb").exists(),
+        "no incident is opened before the cluster answers"
+    );
+    user.expect(&["doctor"], Exit::Failed);
+}
+
+#[test]
+fn the_drill_asks_nothing_passes_and_its_bags_verify() {
+    let user = User::new("cli-drill");
+    let report = user.json(&["--json", "drill", "run", "security-breach"], Exit::Ok);
+    assert_eq!(report["exit"], 0, "{report}");
+    assert_eq!(report["objectives_met"], true);
+    let fingerprint = report["fingerprint"].as_str().expect("fingerprint");
+    for bag in report["bags"].as_array().expect("bags") {
+        let bag = bag.as_str().expect("path");
+        user.expect(&["verify", bag, "--fingerprint", fingerprint], Exit::Ok);
+        let script = PathBuf::from(bag).join("VERIFY.sh");
+        let out = Command::new("sh")
+            .arg(&script)
+            .arg(bag)
+            .arg(fingerprint)
+            .output()
+            .expect("sh runs");
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stdout)
+        );
+    }
+    let folder = PathBuf::from(report["incident_dir"].as_str().expect("folder"));
+    for name in [
+        "incident.md",
+        "incident.html",
+        "incident.json",
+        "lessons.md",
+    ] {
+        let text = std::fs::read_to_string(folder.join("report").join(name)).expect("built");
+        assert!(text.contains("DRILL"), "{name} says that it is a drill");
+    }
+}
+
+#[test]
+fn our_secrets_appear_in_no_file_and_no_output() {
+    let user = User::new("cli-secrets");
+    let secret = "hunter2-planted-secret";
+    let run = |args: &[&str]| {
+        let mut command = user.command(args);
+        command
+            .env(
+                "FIREBREAK_WEBHOOK_URL",
+                format!("https://127.0.0.1:9/{secret}"),
+            )
+            .env("PLANTED", secret);
+        command.output().expect("runs")
+    };
+    let outputs = [
+        run(&["config"]),
+        run(&["--json", "config"]),
+        run(&["drill", "run", "security-breach"]),
+        run(&["log"]),
+        run(&["doctor"]),
+    ];
+    for out in &outputs {
+        let all = [out.stdout.clone(), out.stderr.clone()].concat();
+        assert!(
+            !String::from_utf8_lossy(&all).contains(secret),
+            "{}",
+            String::from_utf8_lossy(&all)
+        );
+    }
+    let mut todo = vec![user.home.join("fb")];
+    let mut key = None;
+    let mut files = Vec::new();
+    while let Some(folder) = todo.pop() {
+        for item in std::fs::read_dir(folder).expect("readable").flatten() {
+            let path = item.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.ends_with("state/epoch.key") {
+                key = Some(std::fs::read(path).expect("key"));
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    let key = key.expect("the drill's key is kept until close");
+    let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
+    for path in files {
+        let bytes = std::fs::read(&path).expect("readable");
+        let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|w| w == needle);
+        assert!(
+            !holds(secret.as_bytes()) && !holds(&key) && !holds(hex.as_bytes()),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_command_has_help_and_completions_are_made() {
+    let user = User::new("cli-help");
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let (text, _) = user.expect(&["completions", shell], Exit::Ok);
+        assert!(text.contains("firebreak"));
+    }
+    for command in [
+        "doctor",
+        "contain",
+        "verify",
+        "incident",
+        "evidence",
+        "log",
+        "playbook",
+        "report",
+        "drill",
+        "policy",
+        "permissions",
+    ] {
+        user.expect(&["help", command], Exit::Ok);
+    }
+    user.expect(&["help", "nonsense"], Exit::Usage);
+    user.expect(&["explain", "FB0602"], Exit::Ok);
+    user.expect(&["explain", "FB9999"], Exit::Usage);
+}
+
+#[test]
+fn the_built_in_playbooks_are_clean_and_the_schema_has_not_drifted() {
+    let user = User::new("cli-playbooks");
+    user.expect(
+        &[
+            "playbook",
+            "lint",
+            "contain-pod",
+            "security-breach",
+            "release-pod",
+        ],
+        Exit::Ok,
+    );
+    let (schema, _) = user.expect(&["playbook", "schema"], Exit::Ok);
+    let committed = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/playbooks/playbook.v1.schema.json"
+    ))
+    .expect("committed");
+    let read = |t: &str| serde_json::from_str::<Value>(t).expect("JSON");
+    assert_eq!(
+        read(&schema),
+        read(&committed),
+        "firebreak playbook schema > playbooks/playbook.v1.schema.json"
+    );
+}
+
+#[test]
+fn a_role_is_printed_for_every_verb() {
+    let user = User::new("cli-permissions");
+    for (verb, _) in firebreak::cli::command::permissions::VERBS {
+        let (text, _) = user.expect(&["permissions", verb], Exit::Ok);
+        assert!(
+            text.contains("rbac.authorization.k8s.io/v1"),
+            "{verb}: {text}"
+        );
+    }
+    user.expect(&["permissions", "everything"], Exit::Usage);
+}
