@@ -640,6 +640,9 @@ pub struct Proof {
     pub time_to_enforce_ms: Option<u64>,
     /// Connections that were open before and stay open (policy is for new connections only).
     pub open_connections: Vec<String>,
+    /// Connections that still stand in the pod, but of which nothing gets through any more: what it sends is sent again and again.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub cut_connections: Vec<String>,
     /// What probes cannot see.
     pub not_seen: Vec<String>,
 }

@@ -92,4 +92,7 @@ pub struct Sockets {
     pub listening: Vec<u16>,
     /// Established TCP connections as `10.244.0.7:41234 → 198.51.100.10:4444`.
     pub established: Vec<String>,
+    /// Of these, those whose data was sent again at least three times without an answer.
+    #[serde(default)]
+    pub stalled: Vec<String>,
 }

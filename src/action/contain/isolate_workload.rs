@@ -198,15 +198,14 @@ impl Action for IsolateWorkload {
             (targets::snapshot(cx.cluster()?).await?, begun)
         };
         let single = single(&targets);
-        if let (true, Some(target), false) = (fresh, single, args.isolate_first) {
+        if fresh && !args.isolate_first {
             (cx.progress)("baseline: what is open now");
-            proof::baseline(cx, target, QUICK).await?;
+            proof::baseline(cx, &targets, QUICK).await?;
         }
         let mut problems = Problems::default();
-        let started = cx.ports.clock.monotonic();
         phase_a(cx, &journal, &world, &targets, &mut problems).await?;
         if let Some(target) = single.filter(|t| !problems.has(t)) {
-            proof::quick(cx, target, QUICK, started).await?;
+            proof::quick(cx, target, QUICK).await?;
         }
         phase_b(cx, &journal, &world, &targets, &mut problems).await?;
         finish(cx, &targets, &problems).await
@@ -239,7 +238,7 @@ impl Action for IsolateWorkload {
     }
 }
 
-/// The only target, when there is one: proofs of many would take longer than they may.
+/// The only target, when there is one: looks at many between the phases would take longer than they may.
 fn single(targets: &[Target]) -> Option<&Target> {
     match targets {
         [one] if one.refused.is_none() && !one.already => Some(one),

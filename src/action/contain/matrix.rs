@@ -5,19 +5,10 @@
 
 use crate::incident::body::ProofCell;
 use crate::port::{ProbeTarget, Tried};
-use crate::reach::cluster::{ClusterSnapshot, Pod, Protocol};
-use crate::reach::isolation::QUARANTINE;
+use crate::reach::cluster::Pod;
 
-/// Unaffected pods that are asked whether they can probe.
-pub(super) const MOST_HELPERS: usize = 3;
-/// Services of the namespace that are tried.
-const MOST_SERVICES: usize = 2;
-/// Ports of the target that are tried.
-const MOST_PORTS: usize = 3;
 /// The word for a probe that was not made.
 pub(super) const NOT_TRIED: &str = "not-tried";
-/// What an exec in the suspect's own container is worth.
-const LOW_TRUST: &str = "exec in target, low trust";
 
 /// One cell before it is tried.
 #[derive(Debug, Clone)]
@@ -32,140 +23,15 @@ pub(super) struct Cell {
     pub to_name: String,
     /// Where the control starts and goes; none where nobody can be asked.
     pub control: Option<(Pod, ProbeTarget)>,
+    /// What stands there is the target's own node: the standard lets that through.
+    pub own_node: bool,
     /// What it rests on.
     pub basis: String,
 }
 
-/// A pod that can probe, and the ports on which it listens.
-#[derive(Debug, Clone)]
-pub(super) struct Helper {
-    /// The pod.
-    pub pod: Pod,
-    /// Listening TCP ports.
-    pub listening: Vec<u16>,
-}
-
-/// Unaffected pods, best first: those that an earlier proof used, on the same node, of the same namespace.
-pub(super) fn candidates(world: &ClusterSnapshot, target: &Pod) -> Vec<Pod> {
-    let mut pods: Vec<&Pod> = world
-        .pods
-        .iter()
-        .filter(|p| p.uid != target.uid && p.phase == "Running" && p.ready && !p.deleting)
-        .filter(|p| !p.host_network && !p.ips.is_empty() && !p.labels.contains_key(QUARANTINE))
-        .filter(|p| p.containers.iter().any(|c| c.running))
-        .collect();
-    pods.sort_by_key(|p| {
-        (
-            p.namespace != target.namespace,
-            p.node != target.node,
-            p.namespace.clone(),
-            p.name.clone(),
-        )
-    });
-    pods.into_iter().take(MOST_HELPERS).cloned().collect()
-}
-
-/// The cells for one target.
-pub(super) fn cells(
-    world: &ClusterSnapshot,
-    target: &Pod,
-    target_listens: &[u16],
-    helpers: &[Helper],
-) -> Vec<Cell> {
-    let mut cells = egress(world, target, helpers);
-    cells.extend(ingress(target, target_listens, helpers));
-    cells
-}
-
-fn egress(world: &ClusterSnapshot, target: &Pod, helpers: &[Helper]) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    let mut add = |to: ProbeTarget, to_name: String, control: Option<&Helper>| {
-        cells.push(Cell {
-            direction: "egress",
-            from: target.clone(),
-            control: control.map(|h| (h.pod.clone(), to.clone())),
-            to,
-            to_name,
-            basis: LOW_TRUST.into(),
-        });
-    };
-    let services = world.services.iter().filter(|s| {
-        let api = s.namespace == "default" && s.name == "kubernetes";
-        (api || s.namespace == target.namespace) && has_address(&s.cluster_ip)
-    });
-    let (api, of_namespace): (Vec<_>, Vec<_>) =
-        services.partition(|s| s.namespace == "default" && s.name == "kubernetes");
-    for service in api
-        .into_iter()
-        .chain(of_namespace.into_iter().take(MOST_SERVICES))
-    {
-        if let Some(port) = service.ports.iter().find(|p| p.protocol == Protocol::Tcp) {
-            let name = if service.name == "kubernetes" && service.namespace == "default" {
-                "the API server".to_owned()
-            } else {
-                format!("Service {}/{}", service.namespace, service.name)
-            };
-            add(tcp(&service.cluster_ip, port.port), name, helpers.first());
-        }
-    }
-    // Another pod's own port: the control must be a third one, a pod to itself proves nothing.
-    if let Some((at, sibling)) = helpers
-        .iter()
-        .enumerate()
-        .find(|(_, h)| !h.listening.is_empty())
-    {
-        let control = helpers.iter().enumerate().find(|(n, _)| *n != at);
-        if let Some((_, control)) = control {
-            add(
-                tcp(&sibling.pod.ips[0], sibling.listening[0]),
-                format!("pod {}", sibling.pod.id()),
-                Some(control),
-            );
-        }
-    }
-    cells
-}
-
-fn ingress(target: &Pod, listens: &[u16], helpers: &[Helper]) -> Vec<Cell> {
-    let Some(source) = helpers.first() else {
-        return Vec::new();
-    };
-    let Some(address) = target.ips.first() else {
-        return Vec::new();
-    };
-    let control = helpers
-        .iter()
-        .skip(1)
-        .find(|h| h.listening.iter().any(|p| listens.contains(p)))
-        .or_else(|| helpers.iter().skip(1).find(|h| !h.listening.is_empty()));
-    listens
-        .iter()
-        .take(MOST_PORTS)
-        .map(|port| Cell {
-            direction: "ingress",
-            from: source.pod.clone(),
-            to: tcp(address, *port),
-            to_name: format!("pod {}", target.id()),
-            control: control.map(|h| {
-                let same = h.listening.iter().find(|p| *p == port);
-                let at = same.or_else(|| h.listening.first()).copied();
-                (source.pod.clone(), tcp(&h.pod.ips[0], at.unwrap_or(*port)))
-            }),
-            basis: format!("exec in {}", source.pod.id()),
-        })
-        .collect()
-}
-
-fn has_address(cluster_ip: &str) -> bool {
-    !cluster_ip.is_empty() && cluster_ip != "None"
-}
-
-fn tcp(address: &str, port: u16) -> ProbeTarget {
-    ProbeTarget {
-        address: address.to_owned(),
-        port,
-        protocol: Protocol::Tcp,
-    }
+/// A destination in a table.
+pub(super) fn to_text(name: &str, to: &ProbeTarget) -> String {
+    format!("{name} ({to}/TCP)")
 }
 
 /// The cell as the proof table holds it, before its verdict.
@@ -177,12 +43,16 @@ pub(super) fn row(
 ) -> ProofCell {
     let word = |t: Option<Tried>| t.map_or(NOT_TRIED, Tried::as_str).to_owned();
     let (after, control) = (word(after), word(control));
+    let verdict = match judge(before, &after, &control) {
+        "bypass" if cell.own_node => "spec-exception",
+        said => said,
+    };
     ProofCell {
         direction: cell.direction.into(),
         from: format!("pod {}", cell.from.id()),
-        to: format!("{} ({}/TCP)", cell.to_name, cell.to),
+        to: to_text(&cell.to_name, &cell.to),
         before: before.to_owned(),
-        verdict: judge(before, &after, &control).into(),
+        verdict: verdict.into(),
         after,
         control,
         basis: cell.basis.clone(),
@@ -238,6 +108,8 @@ pub(super) fn verdict(
             format!("{direction}: blocked, but no unaffected pod got through at that moment either, or none could be asked")
         } else if of("unreachable") > 0 {
             format!("{direction}: blocked, but it was not seen open before isolation")
+        } else if of("spec-exception") > 0 {
+            format!("{direction}: only the pod's own node could be tried, and that always gets through")
         } else {
             format!("{direction}: no probe could be made")
         });
@@ -247,6 +119,22 @@ pub(super) fn verdict(
     } else {
         ("not-proven", why)
     }
+}
+
+/// What open connections mean, and what ends them. Printed, never run: the node is not ours.
+pub(super) fn open_words(open: usize, node: &str, addresses: &[String]) -> String {
+    let commands: Vec<String> = addresses
+        .iter()
+        .flat_map(|a| {
+            let family = if a.contains(':') { " -f ipv6" } else { "" };
+            ["-s", "-d"].map(|end| format!("`conntrack -D{family} {end} {a}`"))
+        })
+        .collect();
+    format!(
+        "denied for new flows only: {open} connection(s) that were open stay open; to end them: on node {node} {}, then prove again \
+         (a connection that says nothing looks open until it tries to), or delete the pod after its bag verifies",
+        commands.join(" and ")
+    )
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@
 //! overwritten: a value that somebody changed since is left and named.
 
 mod canary;
+mod choice;
 mod cordon_node;
 mod delete_pod;
 mod isolate_workload;
 mod journal;
 mod list_credentials;
 mod matrix;
+mod measure;
 mod naming;
 mod outcome;
 mod preview;

@@ -5,9 +5,10 @@
 //! *Undo*: none is needed.
 //! *What it disturbs*: an exec in the target runs its own `nc`: a process and a few sockets more.
 //! *Permissions*: pods get/list, pods/exec create; with `probe_image` pods create/delete in `firebreak-hands`.
-//! *Cost and time*: a few seconds a pod.
+//! *Cost and time*: a few seconds a pod; up to ten more where the network plugin is slow to enforce.
 //! *Source*: <https://kubernetes.io/docs/concepts/services-networking/network-policies/>
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,8 +27,9 @@ use crate::reach::isolation::{HANDS, QUARANTINE};
 use crate::reach::residual::residual;
 
 use super::canary::{announce, remove_canary, tail};
+use super::choice::candidates;
 use super::isolate_workload::LOOK_RIGHTS;
-use super::matrix::candidates;
+use super::measure::Asked;
 use super::naming::{args, of_step, pod_ref};
 use super::preview::bind_cluster;
 use super::proof::{BEFORE, NOT_SEEN, whole};
@@ -118,7 +120,7 @@ impl Action for ProbeIsolation {
             preview
                 .binding
                 .insert(format!("pod {}", pod.id()), pod.uid.clone());
-            if candidates(&world, &pod).is_empty() && args.probe_image.is_none() {
+            if candidates(&world, &pod, &BTreeSet::new()).is_empty() && args.probe_image.is_none() {
                 preview.cannot.push(format!(
                     "no unaffected pod can be asked about {}: set `probe_image`",
                     pod.id()
@@ -147,9 +149,9 @@ impl Action for ProbeIsolation {
         } else {
             AT_ONCE
         };
-        let world = Arc::new(world);
+        let (world, asked) = (Arc::new(world), Asked::default());
         for batch in pods.chunks(at_once) {
-            for proof in prove_batch(cx, &world, batch, &args).await? {
+            for proof in prove_batch(cx, &world, batch, &args, &asked).await? {
                 cx.record(kind::CONTAIN_PROVEN, &proof)?;
                 proofs.push(proof);
             }
@@ -206,12 +208,13 @@ async fn prove_batch(
     world: &Arc<ClusterSnapshot>,
     batch: &[Pod],
     args: &ProbeArgs,
+    asked: &Asked,
 ) -> Result<Vec<Proof>, ActionError> {
     let mut running = JoinSet::new();
     for (n, pod) in batch.iter().enumerate() {
         let (cx, world) = (cx.clone(), Arc::clone(world));
-        let (pod, args) = (pod.clone(), args.clone());
-        running.spawn(async move { (n, prove(&cx, &world, &pod, &args).await) });
+        let (pod, args, asked) = (pod.clone(), args.clone(), asked.clone());
+        running.spawn(async move { (n, prove(&cx, &world, &pod, &args, &asked).await) });
     }
     let mut proofs = Vec::new();
     while let Some(ended) = running.join_next().await {
@@ -232,6 +235,7 @@ async fn prove(
     world: &ClusterSnapshot,
     pod: &Pod,
     args: &ProbeArgs,
+    asked: &Asked,
 ) -> Result<Proof, ActionError> {
     let left = residual(world, &[], pod);
     let mut allowed: Vec<String> = left.allowed.iter().map(ToString::to_string).collect();
@@ -239,9 +243,9 @@ async fn prove(
         allowed.insert(0, format!("the pod carries no label `{QUARANTINE}`"));
     }
     let object = pod_ref(pod);
-    let needs_pod = candidates(world, pod).is_empty();
+    let needs_pod = candidates(world, pod, &BTreeSet::new()).is_empty();
     let Some(image) = args.probe_image.as_ref().filter(|_| needs_pod) else {
-        return whole(cx, &object, &allowed, &left.may_allow).await;
+        return whole(cx, &object, asked, &allowed, &left.may_allow).await;
     };
     let spec = CanarySpec {
         namespace: HANDS.into(),
@@ -252,7 +256,7 @@ async fn prove(
     };
     announce(cx, &spec)?;
     let made = cx.cluster()?.change.put_probe_pod(&spec, START_S).await;
-    let proof = whole(cx, &object, &allowed, &left.may_allow).await;
+    let proof = whole(cx, &object, asked, &allowed, &left.may_allow).await;
     let removed = remove_canary(cx, &super::canary::canary_ref(&spec)).await;
     let mut proof = proof?;
     if let Err(e) = made {

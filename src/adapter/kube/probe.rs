@@ -260,17 +260,28 @@ fn sockets_of(text: &str) -> Sockets {
             "01" => {
                 let show =
                     |a: std::net::IpAddr, p: u16| std::net::SocketAddr::new(a, p).to_string();
-                found.established.push(format!(
-                    "{} → {}",
-                    show(address, port),
-                    show(peer, peer_port)
-                ));
+                let line = format!("{} → {}", show(address, port), show(peer, peer_port));
+                if is_stalled(fields.next(), fields.nth(1)) {
+                    found.stalled.push(line.clone());
+                }
+                found.established.push(line);
             }
             _ => {}
         }
     }
     found.listening.sort_unstable();
     found
+}
+
+/// Retransmissions without an answer after which nothing gets through: about 1.4 seconds at the kernel's shortest timer.
+const STALLED_AFTER: u32 = 3;
+
+/// `tx_queue:rx_queue` holds data that waits for its acknowledgement, and `retrnsmt` counts how often it was sent again.
+fn is_stalled(queues: Option<&str>, retransmissions: Option<&str>) -> bool {
+    let hex = |t: &str| u32::from_str_radix(t, 16).ok();
+    let waiting = queues.and_then(|q| hex(q.split_once(':')?.0));
+    let again = retransmissions.and_then(hex);
+    waiting.is_some_and(|n| n > 0) && again.is_some_and(|n| n >= STALLED_AFTER)
 }
 
 /// `0700F40A:A10A` → address and port. The kernel prints each 32-bit word in the host's order: little-endian on every
@@ -354,6 +365,21 @@ mod tests {
             Verdict::Unclear(_)
         ));
         assert!(matches!(verdict("", 10), Verdict::Unclear(_)));
+    }
+
+    #[test]
+    fn a_connection_whose_data_is_sent_again_and_again_is_stalled() {
+        let line = |queue: &str, again: &str| {
+            let text = format!(
+                "  sl  local_address\n   0: 0600C70A:D38A 0A6433C6:115C 01 {queue}:00000000 01:000000FA {again}     0        0 1101075\n"
+            );
+            let got = sockets_of(&text);
+            assert_eq!(got.established.len(), 1);
+            got.stalled.len()
+        };
+        assert_eq!(line("000000A0", "00000004"), 1);
+        assert_eq!(line("000000A0", "00000002"), 0, "loss, not a cut");
+        assert_eq!(line("00000000", "00000004"), 0, "nothing waits");
     }
 
     #[test]

@@ -136,6 +136,51 @@ pub(super) fn connect(world: &World, from: &Pod, to: &ProbeTarget) -> Tried {
     }
 }
 
+/// Ends the open connections that the plugin denies now, unless it lets open ones be.
+pub(super) fn cut_denied(world: &mut World) {
+    if world.keeps_connections {
+        return;
+    }
+    let mut denied: Vec<(String, String)> = Vec::new();
+    for (uid, inside) in &world.inside {
+        let Some(pod) = world.cluster.pods.iter().find(|p| p.uid == *uid) else {
+            continue;
+        };
+        let cut = |line: &&String| !passes(world, pod, &inside.listening, line);
+        let lines = inside.established.iter().filter(cut);
+        denied.extend(lines.map(|l| (uid.clone(), l.clone())));
+    }
+    for (uid, line) in denied {
+        if let Some(inside) = world.inside.get_mut(&uid) {
+            inside.established.retain(|l| *l != line);
+        }
+    }
+}
+
+/// Whether the packets of a connection may pass at the pod: one that came in to a port on which it listens, or one that it opened.
+fn passes(world: &World, pod: &Pod, listening: &[u16], line: &str) -> bool {
+    let end = |text: &str| {
+        let (address, port) = text.rsplit_once(':')?;
+        Some((address.parse::<IpAddr>().ok()?, port.parse::<u16>().ok()?))
+    };
+    let ends = line.split_once(" → ");
+    let Some(((_, near), (address, far))) = ends.and_then(|(l, r)| end(l).zip(end(r))) else {
+        return true;
+    };
+    let other = End {
+        pod: pod_at(world, &address.to_string()),
+        address,
+    };
+    let net = Enforced::of(world);
+    if listening.contains(&near) {
+        let port = (near, Protocol::Tcp);
+        net.allows_port(Direction::Ingress, pod, other, Some(pod), port)
+    } else {
+        let port = (far, Protocol::Tcp);
+        net.allows_port(Direction::Egress, pod, other, other.pod, port)
+    }
+}
+
 fn connect_pod(world: &World, from: &Pod, to: &Pod, port: u16, protocol: Protocol) -> Tried {
     let net = Enforced::of(world);
     let (Some(source), Some(target)) = (end(from), end(to)) else {

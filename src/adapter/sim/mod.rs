@@ -167,6 +167,7 @@ impl SimCluster {
         permit(&world, call, rights)?;
         let mut next = world.clone();
         let answer = act(&mut next)?;
+        flow::cut_denied(&mut next);
         if next != *world {
             // A crash here: nothing happened. After `keep`: it happened and nobody was told; resume observes it.
             self.keep(&next)?;

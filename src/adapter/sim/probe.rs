@@ -75,6 +75,7 @@ impl Probe for SimCluster {
             Ok(Sockets {
                 listening: inside.listening,
                 established: inside.established,
+                stalled: Vec::new(),
             })
         })
     }

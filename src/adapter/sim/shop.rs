@@ -122,6 +122,7 @@ impl Builder {
             ],
             plugin: Some("kube-router".into()),
             enforcing: Enforcing::Works,
+            keeps_connections: false,
             behind: None,
             missing_rights: Vec::new(),
             roles: BTreeMap::from([(

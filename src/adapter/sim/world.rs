@@ -38,6 +38,10 @@ pub struct World {
     pub plugin: Option<String>,
     /// Whether it does its work.
     pub enforcing: Enforcing,
+    /// True for a plugin that looks at the first packet of a connection only: what is open then stays open. The shop's plugin looks at
+    /// every packet, so a deny also cuts what is open.
+    #[serde(default)]
+    pub keeps_connections: bool,
     /// What a late plugin still enforces.
     pub behind: Option<Behind>,
     /// Rights that the caller lacks; without a namespace: in all of them.

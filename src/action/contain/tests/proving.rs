@@ -46,18 +46,53 @@ async fn was_open_is_blocked_and_still_open_for_others_is_isolated() {
     assert_eq!(last.not_seen.len(), NOT_SEEN.len());
 }
 
+const SHELL: &str = "10.244.0.10:41234 → 198.51.100.10:4444";
+
 #[tokio::test]
-async fn open_connections_are_named_as_denied_for_new_flows_only() {
+async fn a_connection_that_stays_open_is_never_isolated_until_it_is_cut() {
     let world = shop(4);
+    world.lock().connections = vec![SHELL.into()];
     isolate(&world, &web0()).await;
     let result = probe(&world, &web0()).await;
-    assert!(
-        result["open_connections"][0]
-            .as_str()
-            .expect("one")
-            .contains(":4444")
-    );
-    assert!(result["why"].to_string().contains("new flows only"));
+    assert_eq!(result["verdict"], "not-proven");
+    assert_eq!(result["open_connections"], json!([SHELL]));
+    let why = result["why"].to_string();
+    assert!(why.contains("denied for new flows only: 1 connection(s)"));
+    assert!(why.contains(
+        "on node node-1 `conntrack -D -s 10.244.0.10` and `conntrack -D -d 10.244.0.10`"
+    ));
+
+    world.lock().stalled = vec![SHELL.into()];
+    let result = probe(&world, &web0()).await;
+    assert_eq!(result["verdict"], "isolated", "{result}");
+    let proofs: Vec<Proof> = world.bodies(kind::CONTAIN_PROVEN);
+    let last = proofs.last().expect("a proof");
+    assert_eq!(last.cut_connections, [SHELL], "it is still named");
+}
+
+#[tokio::test]
+async fn connections_with_the_own_node_or_our_probes_are_not_counted() {
+    let world = shop(4);
+    world.lock().connections = vec![
+        "10.244.0.10:8080 → 192.0.2.1:50000".into(),
+        "10.244.0.10:47999 → 10.244.0.11:50001".into(),
+        "127.0.0.1:50002 → 127.0.0.1:8080".into(),
+        "10.244.0.10:50003 → 10.244.0.10:8080".into(),
+    ];
+    isolate(&world, &web0()).await;
+    assert_eq!(probe(&world, &web0()).await["verdict"], "isolated");
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_late_is_waited_for_and_the_time_is_recorded() {
+    let world = shop(4);
+    isolate(&world, &web0()).await;
+    world.lock().late = 9;
+    let result = probe(&world, &web0()).await;
+    assert_eq!(result["verdict"], "isolated", "{result}");
+    let proofs: Vec<Proof> = world.bodies(kind::CONTAIN_PROVEN);
+    let last = proofs.last().expect("a proof");
+    assert!(last.time_to_enforce_ms.is_some());
 }
 
 #[tokio::test]
@@ -137,6 +172,34 @@ async fn a_pod_that_is_gone_is_not_proven_and_no_error() {
     let world = shop(1);
     let result = probe(&world, &json!({"namespace": "shop", "pod": "nobody"})).await;
     assert_eq!(result["verdict"], "not-proven");
+}
+
+#[tokio::test]
+async fn pods_of_a_selector_are_proven_too_and_those_beyond_the_first_eight_say_why_not() {
+    let world = shop(11);
+    let outsider = world.pod("web-10");
+    {
+        let mut s = world.lock();
+        s.cluster.controllers.clear();
+        let pod = s.cluster.pods.iter_mut().find(|p| p.uid == outsider.uid);
+        pod.expect("it is there").labels = labels("app=client");
+    }
+    let args = json!({"namespace": "shop", "selector": "app=web"});
+    isolate(&world, &args).await;
+    let result = probe(&world, &args).await;
+    let verdicts: Vec<&str> = result["pods"]
+        .as_array()
+        .expect("pods")
+        .iter()
+        .filter_map(|p| p["verdict"].as_str())
+        .collect();
+    let proven = verdicts.iter().filter(|v| **v == "isolated").count();
+    assert_eq!((verdicts.len(), proven), (10, 8), "{result}");
+    assert!(
+        result["why"]
+            .to_string()
+            .contains("beyond the first 8 pods")
+    );
 }
 
 #[tokio::test]

@@ -59,6 +59,11 @@ pub(super) struct State {
     pub no_tools: Vec<String>,
     /// Ports opened by `listen`: (pod UID, port).
     pub opened: Vec<(String, u16)>,
+    /// Connections of every pod, and those of them that are stuck.
+    pub connections: Vec<String>,
+    pub stalled: Vec<String>,
+    /// Probes that the plugin lets through before it enforces.
+    pub late: usize,
     /// Objects made so far.
     pub made: usize,
 }

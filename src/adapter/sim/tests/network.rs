@@ -137,8 +137,21 @@ async fn a_late_plugin_enforces_after_so_many_probes_and_a_stopped_one_never() {
 }
 
 #[tokio::test]
-async fn a_listener_answers_and_open_connections_survive_the_deny() {
+async fn a_deny_cuts_open_connections_as_the_shops_plugin_looks_at_every_packet() {
     let lab = Lab::new();
+    let web = lab.target();
+    let open = || async {
+        let sockets = lab.sim.sockets(&source(&web)).await.expect("sockets");
+        sockets.established.len()
+    };
+    assert_eq!(open().await, 1);
+    isolate(&lab).await;
+    assert_eq!(open().await, 0);
+}
+
+#[tokio::test]
+async fn a_listener_answers_and_open_connections_survive_a_plugin_that_lets_them_be() {
+    let lab = Lab::with(|w| w.keeps_connections = true);
     let (web, sibling) = (lab.target(), lab.sibling());
     lab.sim
         .meddle(|w| w.cluster.policies.clear())
