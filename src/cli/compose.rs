@@ -109,7 +109,11 @@ fn messages(session: &Session) -> Result<Messages, CliError> {
 /// First Ctrl-C (or SIGTERM): start nothing new, park. Second: leave at once; the ledger resumes.
 fn interrupts() -> watch::Receiver<bool> {
     let (tell, cancel) = watch::channel(false);
-    tokio::spawn(async move {
+    // What only writes an entry (`incident answer`) has no runtime and nothing to park: there Ctrl-C ends the process as anywhere.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return cancel;
+    };
+    runtime.spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut int), Ok(mut term)) = (
             signal(SignalKind::interrupt()),

@@ -1,4 +1,5 @@
-//! What live tests share: the lab ([`lab`]) and a proxy that loses replies ([`proxy`]).
+//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
+//! somebody who types our commands (`responder`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 pub mod lab;
 pub mod proxy;
+#[cfg(feature = "adapters")]
+pub mod responder;
 
 /// A folder of one test's own, in the build's folder for such things. It may hold what an earlier run left.
 pub fn own_folder(test: &str) -> PathBuf {

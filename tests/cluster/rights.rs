@@ -1,0 +1,163 @@
+//! The role that `permissions VERB` prints is enough for the verb, and one right less is refused by name before anything starts.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::scene::{Found, Scene, alone, file, is_as_found, is_isolated, our_policies, shared};
+use crate::support::lab::{Lab, Namespace};
+use crate::support::responder::Responder;
+
+/// A kubeconfig of an account that holds exactly what `permissions VERB` prints: the namespaced part in one namespace only.
+fn account(lab: &Lab, namespace: &Namespace, folder: &Path, verb: &str) -> PathBuf {
+    let nothing = lab.account(namespace, &json!([]), folder);
+    let name = nothing.file_stem().expect("a name").to_string_lossy().into_owned();
+    let printer = Responder::new(&format!("printer-{name}"), &lab.kubeconfig());
+    let printed = printer.types(["permissions", verb]).ends(0).out;
+    let printed = printed.replace(&format!("name: firebreak-{verb}"), &format!("name: {name}-{verb}"));
+    lab.apply(&printed);
+    let subject = json!([{ "kind": "ServiceAccount", "name": name, "namespace": namespace.name }]);
+    let role = |name: String| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
+    if printed.contains(&format!("name: {name}-{verb}\n")) {
+        lab.apply(&json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": { "name": name, "namespace": namespace.name }, "roleRef": role(format!("{name}-{verb}")), "subjects": subject }).to_string());
+    }
+    if printed.contains(&format!("name: {name}-{verb}-cluster\n")) {
+        lab.apply(&json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": { "name": format!("{name}-wide") }, "roleRef": role(format!("{name}-{verb}-cluster")), "subjects": subject }).to_string());
+    }
+    nothing
+}
+
+#[test]
+fn the_printed_roles_contain_and_release_a_pod() {
+    let Some(lab) = Lab::find() else { return };
+    let _node = shared();
+    let scene = Scene::start(&lab, "rights", &["web"]);
+    let ns = &scene.namespace;
+    let found = Found::look(ns, "web");
+    let mut responder = Responder::new("rights", &lab.kubeconfig());
+    let full = scene.full("web");
+    let folder = responder.folder().to_owned();
+
+    responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
+    responder.contains(&full).ends(4);
+    let contain = account(&lab, ns, &folder, "contain");
+    responder.use_kubeconfig(&contain);
+    responder.types(["doctor", "-n", &ns.name]).ends(0);
+    responder.contains(&full).ends_with_one_of(&[0, 5]);
+    is_isolated(ns, "web", "web");
+    responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
+    responder.releases(&full).ends(4);
+    is_isolated(ns, "web", "web");
+    responder.use_kubeconfig(&account(&lab, ns, &folder, "release"));
+    responder.releases(&full).ends(0);
+    is_as_found(ns, "web", &found);
+}
+
+#[test]
+fn a_right_that_is_missing_is_named_before_anything_starts() {
+    let Some(lab) = Lab::find() else { return };
+    let _node = shared();
+    let scene = Scene::start(&lab, "missing", &["web"]);
+    let ns = &scene.namespace;
+    let found = Found::look(ns, "web");
+    let mut responder = Responder::new("missing", &lab.kubeconfig());
+    let printed = responder.types(["permissions", "contain", "--json"]).ends(0).json();
+    let rules: Vec<Value> = printed["rights"]
+        .as_array()
+        .expect("rights")
+        .iter()
+        .filter(|r| !(r["resource"] == "networkpolicies" && r["verb"] == "create"))
+        .map(|r| json!({ "apiGroups": [r["group"]], "resources": [r["resource"]], "verbs": [r["verb"]] }))
+        .collect();
+    let folder = responder.folder().to_owned();
+    responder.use_kubeconfig(&lab.account(ns, &json!(rules), &folder));
+    let refused = responder.contains(&scene.full("web")).ends(4);
+    refused.says("create networkpolicies").says("hint:");
+    responder.types(["doctor", "-n", &ns.name]).ends(4).says("create networkpolicies");
+    assert_eq!(Found::look(ns, "web"), found);
+    assert_eq!(our_policies(ns), Vec::<String>::new());
+}
+
+const ACQUIRE: &str = "firebreak: playbook/v1
+id: take
+name: Take what there is
+version: 1
+types: [investigation]
+vars:
+  ns: { type: string, external: true, description: Namespace }
+steps:
+  - { id: volatile, call: acquire.volatile, with: { namespace: \"${ns}\", pod: web }, effect: read }
+  - { id: manifests, call: acquire.manifests, with: { namespace: \"${ns}\", pod: web }, effect: read }
+  - { id: logs, call: acquire.logs, with: { namespace: \"${ns}\", pod: web }, effect: read }
+";
+
+const CORDON: &str = "firebreak: playbook/v1
+id: cordon
+name: Cordon the node of a pod
+version: 1
+types: [mitigation]
+vars:
+  ns: { type: string, external: true, description: Namespace }
+steps:
+  - { id: cordon, call: contain.cordon_node, with: { namespace: \"${ns}\", pod: web }, effect: reversible }
+";
+
+fn applies(responder: &Responder, namespace: &str) -> crate::support::responder::Answer {
+    let space = format!("ns={namespace}");
+    let plan = responder.types(["playbook", "plan", "./book.yaml", "--var", &space, "-o", "plan.json", "--json"]);
+    if plan.code != Some(0) {
+        return plan;
+    }
+    let digest = plan.json()["digest"].as_str().expect("a digest")[..12].to_owned();
+    responder.types(["playbook", "apply", "plan.json", "--confirm", &digest])
+}
+
+#[test]
+fn the_printed_role_acquires() {
+    let Some(lab) = Lab::find() else { return };
+    let _node = shared();
+    let scene = Scene::start(&lab, "take", &["web"]);
+    let ns = &scene.namespace;
+    let mut responder = Responder::new("take", &lab.kubeconfig());
+    let folder = responder.folder().to_owned();
+    file(&folder, "book.yaml", ACQUIRE);
+    responder.types(["incident", "open", "Look at a pod"]).ends(0);
+    responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
+    applies(&responder, &ns.name).ends(4);
+    responder.use_kubeconfig(&account(&lab, ns, &folder, "acquire"));
+    applies(&responder, &ns.name).ends(0);
+    responder.types(["verify", "--last"]).ends(0);
+    assert_eq!(responder.bags().len(), 3);
+}
+
+#[test]
+fn the_printed_role_cordons_a_node_and_undo_gives_it_back() {
+    let Some(lab) = Lab::find() else { return };
+    let _node = alone();
+    let scene = Scene::start(&lab, "cordon", &["web"]);
+    let ns = &scene.namespace;
+    let mut responder = Responder::new("cordon", &lab.kubeconfig());
+    let folder = responder.folder().to_owned();
+    file(&folder, "book.yaml", CORDON);
+    responder.types(["incident", "open", "Look at a node"]).ends(0);
+    responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
+    applies(&responder, &ns.name).ends(4);
+    responder.use_kubeconfig(&account(&lab, ns, &folder, "cordon"));
+    let spec = || -> Value {
+        let node = lab.kubectl(["get", "node", "node-1", "-o", "json"]);
+        serde_json::from_str::<Value>(&node).expect("JSON")["spec"].clone()
+    };
+    let found = spec();
+    let cordoned = applies(&responder, &ns.name);
+    let during = spec();
+    let id = responder.incident();
+    let undone = responder.types(["playbook", "undo", "cordon", "--confirm", &id]);
+    let after = spec();
+    lab.try_kubectl(["uncordon", "node-1"]);
+    cordoned.ends(0);
+    undone.ends(0);
+    assert_eq!(during["unschedulable"], true);
+    assert_eq!(after, found);
+}
