@@ -114,8 +114,18 @@ impl Custody {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpeningError> {
-        if matches!(store.load("ledger/ledger.jsonl"), Ok(Some(bytes)) if !bytes.is_empty()) {
-            return Err(OpeningError::Exists(request.id));
+        // A ledger that is there and cannot be read is there: the key of an incident is never made anew.
+        match store.len("ledger/ledger.jsonl") {
+            Ok(0) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(_) => return Err(OpeningError::Exists(request.id)),
+            Err(e) => {
+                return Err(OpeningError::read(
+                    store.as_ref(),
+                    "ledger/ledger.jsonl",
+                    &e,
+                ));
+            }
         }
         let signer = key::make(store.as_mut(), random.as_ref())?;
         let mut trust = BTreeMap::new();

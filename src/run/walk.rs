@@ -74,9 +74,15 @@ impl<'a> Walk<'a> {
             .as_ref()
             .is_some_and(|f| f.outcome == Outcome::Undone)
         {
-            format!("firebreak incident resolve {incident} {} retry", step.path)
+            format!(
+                "firebreak incident resolve {} --as retry --reason TEXT --incident {incident}",
+                step.path
+            )
         } else {
-            format!("firebreak playbook undo {incident} {}", step.path)
+            format!(
+                "firebreak playbook undo {} --incident {incident}",
+                step.path
+            )
         };
         self.held.push(Held {
             path: step.path.to_string(),
@@ -304,7 +310,7 @@ impl<'a> Walk<'a> {
                 self.hold_with(step, why, hint, body.code.clone())
             }
             OnFailure::OfferUndo => {
-                let hint = format!("firebreak playbook undo {incident} {path}");
+                let hint = format!("firebreak playbook undo {path} --incident {incident}");
                 self.hold_with(step, why, hint, body.code.clone())
             }
         }
@@ -332,7 +338,7 @@ impl<'a> Walk<'a> {
             path: step.path.to_string(),
             why: format!("step `{}` is in doubt: {known}", step.path),
             hint: format!(
-                "firebreak incident resolve {incident} {} ran|did-not-run|retry",
+                "firebreak incident resolve {} --as ran|did-not-run|retry --reason TEXT --incident {incident}",
                 step.path
             ),
             code: Some("FB0602".into()),

@@ -237,6 +237,13 @@ fn judge(said: &Said, elapsed: Duration, within: Duration) -> Verdict {
             Verdict::Unclear(text.into_owned())
         }
         _ if elapsed + Duration::from_millis(100) >= within => Verdict::Tried(Tried::Silent),
+        // A tool that says something else has failed in its own way: that is no answer of the network.
+        _ if text
+            .lines()
+            .any(|l| !l.trim().is_empty() && !l.starts_with("firebreak ")) =>
+        {
+            Verdict::Unclear(text.into_owned())
+        }
         _ => Verdict::Tried(Tried::Refused),
     }
 }
@@ -365,6 +372,10 @@ mod tests {
             Verdict::Unclear(_)
         ));
         assert!(matches!(verdict("", 10), Verdict::Unclear(_)));
+        assert!(matches!(
+            verdict("nc: socket: Too many open files\nfirebreak nc 1\n", 10),
+            Verdict::Unclear(_)
+        ));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::incident::body::{
     UndoFinished,
 };
 use crate::incident::clock_text::{seconds, span};
-use crate::incident::{History, Mode, Outcome, kind};
+use crate::incident::{Entry, History, Mode, Outcome, kind};
 
 /// Where one run stands.
 struct RunState {
@@ -99,7 +99,7 @@ pub fn lines(history: &History) -> Vec<String> {
     if !reached.is_empty() {
         lines.push(format!("  milestones  {}", reached.join(" · ")));
     }
-    for proof in proofs(history) {
+    for proof in proofs(history, |_| true) {
         lines.push(format!(
             "  {}  {}{}",
             proof.pod,
@@ -150,7 +150,7 @@ pub fn document(history: &History, place: &Path) -> Value {
         .into_iter()
         .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next}))
         .collect();
-    let proofs: Vec<_> = proofs(history)
+    let proofs: Vec<_> = proofs(history, |_| true)
         .into_iter()
         .map(|p| json!({"pod": p.pod, "verdict": p.verdict, "why": p.why}))
         .collect();
@@ -173,12 +173,12 @@ fn title(history: &History) -> String {
         .unwrap_or_default()
 }
 
-/// The newest proof of each pod.
-pub fn proofs(history: &History) -> Vec<Proof> {
+/// The newest proof of each pod, among the entries that `of` takes.
+pub fn proofs(history: &History, of: impl Fn(&Entry) -> bool) -> Vec<Proof> {
     let mut newest: Vec<Proof> = Vec::new();
     for (_, proof) in history
         .bodies::<Proof>(kind::CONTAIN_PROVEN)
-        .filter(|(_, p)| p.phase != "before")
+        .filter(|(e, p)| of(e) && p.phase != "before")
     {
         newest.retain(|p| p.pod_uid != proof.pod_uid);
         newest.push(proof);

@@ -340,22 +340,15 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         .filter(|(e, _)| of_run(e))
         .map(|(_, p)| format!("{}/{}", p.pod.namespace, p.pod.name))
         .collect();
-    let proofs: Vec<Proof> = proofs(&history)
-        .into_iter()
-        .filter(|p| pods.is_empty() || pods.contains(&p.pod))
-        .collect();
+    // Proofs of this run alone: what an earlier run proved says nothing of now.
+    let proofs: Vec<Proof> = proofs(&history, &of_run);
+    let unproven = pods.iter().any(|p| !proofs.iter().any(|q| q.pod == *p));
     let isolated = end
         .steps
-        .iter()
-        .find(|(p, _)| p.ends_with("isolate") || p.ends_with("isolate-first"))
-        .map(|(_, s)| s.clone());
+        .get("isolate")
+        .is_some_and(|s| s.outcome == crate::incident::Outcome::Done);
     let mut exit = exit_of(end);
-    let said = verdict(
-        &proofs,
-        isolated
-            .as_ref()
-            .is_some_and(|s| s.outcome == crate::incident::Outcome::Done),
-    );
+    let said = verdict(&proofs, isolated, unproven);
     exit = exit.worst(said.1);
     // Capture and report may fail without the containment being worse for it; an isolation that holds is then exit 5, not 1.
     let only_beside = !end.failed.is_empty() && end.failed.iter().all(|p| !p.contains("isolate"));
@@ -460,14 +453,14 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     Ok(exit)
 }
 
-/// The verdict over all pods: a bypass anywhere is first.
-fn verdict(proofs: &[Proof], isolated: bool) -> (&'static str, Exit) {
+/// The verdict over all pods: a bypass anywhere is first. `unproven`: a pod of this run has no proof at all.
+fn verdict(proofs: &[Proof], isolated: bool, unproven: bool) -> (&'static str, Exit) {
     let any = |v: &str| proofs.iter().any(|p| p.verdict == v);
     if any("not-contained") {
         ("not contained", Exit::Failed)
     } else if !isolated {
         ("not isolated", Exit::Failed)
-    } else if proofs.is_empty() || any("not-proven") {
+    } else if unproven || proofs.is_empty() || any("not-proven") {
         ("isolated, not proven", Exit::Missed)
     } else {
         ("contained: isolation is proven", Exit::Ok)

@@ -146,6 +146,12 @@ fn add(
         }
         taken.push(acquired);
     }
+    // What could not be read to its end is taken in and marked; the exit code says so too.
+    let exit = if taken.iter().all(|e| e.ended == "complete") {
+        Exit::Ok
+    } else {
+        Exit::Missed
+    };
     let number = filling.number().to_owned();
     let sealed = if seal_after {
         Some(filling.seal()?)
@@ -155,7 +161,7 @@ fn add(
     };
     if session.out.json {
         session.out.document(&serde_json::json!({"schema": "firebreak/exhibits/v1", "incident": custody.id(), "bag": number, "exhibits": taken, "sealed": sealed}))?;
-        return Ok(Exit::Ok);
+        return Ok(exit);
     }
     match sealed {
         Some(sealed) => tell_sealed(session, &custody, &sealed),
@@ -164,7 +170,7 @@ fn add(
             number.trim_start_matches('0')
         )),
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 fn seal(session: &Session, bag: Option<u32>) -> CliResult {

@@ -243,7 +243,7 @@ fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
             format!("bag {number:04} is still open"),
         )
         .hint(format!(
-            "firebreak evidence seal --bag {number}, or firebreak resume"
+            "firebreak evidence seal --bag {number}, or firebreak resume where a run opened it"
         )));
     }
     let history = custody.history()?;

@@ -156,12 +156,7 @@ pub fn resume(session: &mut Session) -> CliResult {
         return super::drill::resume(session, custody);
     }
     tokio_run(async {
-        for recovered in custody.recover_bags(None)? {
-            session.out.tell(format!(
-                "bag {} was open after a crash: recovered and sealed",
-                recovered.bag
-            ));
-        }
+        // Bags of no run were opened by hand and stay open until their owner seals them; `evidence add` and `seal` recover them.
         let wants_cluster = targets(&history)
             .iter()
             .any(|t| matches!(t, Target::Cluster { .. }));
