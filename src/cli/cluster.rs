@@ -4,7 +4,7 @@ use crate::adapter::kube::{ConnectOptions, Connected, connect};
 use crate::custody::Custody;
 use crate::incident::body::{Target, TargetAdded};
 use crate::incident::{Draft, History, kind};
-use crate::port::{ClusterIdentity, Ledger as _};
+use crate::port::{Cause, ClusterIdentity, Ledger as _, PortError};
 
 use super::error::CliError;
 use super::exit::Exit;
@@ -58,11 +58,25 @@ pub async fn reach(session: &Session, args: &ClusterArgs) -> Result<Answered, Cl
         }
         .hint("name a file with --kubeconfig and a context with --context")
     })?;
-    let identity = connected.cluster.view.identity().await?;
+    let identity = connected
+        .cluster
+        .view
+        .identity()
+        .await
+        .map_err(unanswered)?;
     Ok(Answered {
         connected,
         identity,
     })
+}
+
+/// Asking changes nothing: a reply that was lost on the way leaves nothing in doubt, the server was not reached.
+fn unanswered(e: PortError) -> CliError {
+    let cause = match e.cause {
+        Cause::LostReply | Cause::Timeout => Cause::Unreachable,
+        other => other,
+    };
+    CliError::from(PortError { cause, ..e })
 }
 
 /// Connects to the cluster that an incident is bound to: taken from its ledger, never from the current context.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::first_minute::bags_satisfy_strangers;
-use crate::scene::{Found, alone, is_as_found, is_isolated, our_policies};
-use crate::support::lab::{Lab, wait_for};
+use crate::scene::{Found, alone, is_as_found, is_isolated, our_policies, uncordon};
+use crate::support::lab::Lab;
 use crate::support::responder::{Answer, Responder};
 
 /// People, their roles, and keys made by the stock `ssh-keygen`.
@@ -40,7 +40,7 @@ struct Uncordon<'a>(&'a Lab);
 
 impl Drop for Uncordon<'_> {
     fn drop(&mut self) {
-        self.0.try_kubectl(["uncordon", "node-1"]);
+        uncordon(self.0);
     }
 }
 
@@ -59,7 +59,11 @@ fn the_breach_playbook_runs_to_its_end_by_signatures_and_answers() {
     let _node = alone();
     let _cordon = Uncordon(&lab);
     let shop = lab.shop();
-    let (ns, pod) = (&shop.namespace, shop.compromised.as_str());
+    // The one without a connection that stays open: all that can be proven is.
+    let ns = &shop.namespace;
+    let mut clean = ns.pods("app=web").into_iter();
+    let clean = clean.find(|p| *p != shop.compromised);
+    let pod = clean.as_deref().expect("a second pod");
     ns.kubectl([
         "annotate",
         "pod",
@@ -104,7 +108,14 @@ fn the_breach_playbook_runs_to_its_end_by_signatures_and_answers() {
         .ends(0)
         .json();
     let digest = planned["digest"].as_str().expect("a digest")[..12].to_owned();
-    let apply = ["playbook", "apply", "plan.json", "--as", "amira", "--confirm"];
+    let apply = [
+        "playbook",
+        "apply",
+        "plan.json",
+        "--as",
+        "amira",
+        "--confirm",
+    ];
     let apply: Vec<&str> = apply.into_iter().chain([digest.as_str()]).collect();
     responder.types_with(&[], &apply).ends(3);
 
@@ -163,18 +174,19 @@ fn the_breach_playbook_runs_to_its_end_by_signatures_and_answers() {
         .ends(0);
     resumes(&responder).ends(3).says("act/main/readmit");
     answers(&responder, "act/main/readmit");
-    let watched = resumes(&responder).ends_with_one_of(&[1, 3, 5]);
-    println!("after the watch: {watched}");
+    let watched = resumes(&responder).ends_with_one_of(&[1, 3]);
+    if watched.code == Some(1) {
+        // The check asks for a proof; where the probes gave none, it says so and the run stops there.
+        let watched = watched.says("act/main/holds").says("not proven");
+        println!("the run ends at its last check: {watched}");
+    }
     the_document_is_built(&responder);
     bags_satisfy_strangers(&responder, opened["fingerprint"].as_str().expect("hex"));
 
     // Isolation holds until somebody asks for its end; under `team` that takes two people.
     is_isolated(ns, pod, "web");
-    wait_for("policies of ours", || {
-        (!our_policies(ns).is_empty()).then_some(())
-    });
     responder.types(["verify", "--last"]).ends(0);
-    is_released(&responder, &lab, &format!("{}/{pod}", ns.name));
+    is_released(&responder, &format!("{}/{pod}", ns.name));
     is_as_found(ns, pod, &found);
     assert_eq!(our_policies(ns), Vec::<String>::new());
 }
@@ -182,17 +194,39 @@ fn the_breach_playbook_runs_to_its_end_by_signatures_and_answers() {
 fn the_document_is_built(responder: &Responder) {
     for step in ["lessons", "review"] {
         answers(responder, step);
-        resumes(responder);
+        resumes(responder).ends_with_one_of(&[0, 1, 3]);
     }
+    responder.types(["report", "build"]).ends(0);
     // What only a person can write is open, and named.
     responder.types(["report", "check"]).ends(3).says("FB1001");
     let text = std::fs::read_to_string(responder.place().join("report/incident.md"));
     let text = text.expect("the document");
-    assert!(text.contains("jo@example.org"), "who approved is named");
+    assert!(
+        text.contains("jo\\@example.org as security, signed"),
+        "who approved, and as what"
+    );
+    assert!(
+        text.contains("does not count: FB0503"),
+        "and whose key did not hold"
+    );
 }
 
-fn is_released(responder: &Responder, lab: &Lab, pod: &str) {
-    _ = lab;
-    let released = responder.releases(pod);
-    println!("{released}");
+/// Taking it back is irreversible: it waits for two people, and the one who runs it is one of them.
+fn is_released(responder: &Responder, pod: &str) {
+    responder.releases(pod).ends(3).says("2 signatures");
+    for person in ["amira", "jo"] {
+        let principal = format!("{person}@example.org");
+        let approve = [
+            "playbook",
+            "approve",
+            "--step",
+            "release",
+            "--principal",
+            &principal,
+            "--key",
+            person,
+        ];
+        responder.types(approve).ends(0);
+    }
+    resumes(responder).ends(0);
 }

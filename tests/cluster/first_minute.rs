@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
-
 use crate::scene::{Found, endpoints, is_as_found, is_isolated, our_policies, shared};
 use crate::support::lab::{Lab, Reach, Shop, wait_for};
 use crate::support::responder::Responder;
@@ -122,7 +120,10 @@ fn openssl_agrees(bag: &Path) {
 }
 
 fn runs(folder: &Path, program: &str, args: &[&str]) {
-    let done = Command::new(program).args(args).current_dir(folder).output();
+    let done = Command::new(program)
+        .args(args)
+        .current_dir(folder)
+        .output();
     let done = done.unwrap_or_else(|e| panic!("{program}: {e}"));
     assert!(
         done.status.success(),
@@ -131,9 +132,4 @@ fn runs(folder: &Path, program: &str, args: &[&str]) {
         String::from_utf8_lossy(&done.stdout),
         String::from_utf8_lossy(&done.stderr)
     );
-}
-
-/// The verdict over everything, for tests that look at it.
-pub fn verdict(answer: &Value) -> &str {
-    answer["verdict"].as_str().unwrap_or_default()
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::scene::{Found, Scene, file, is_as_found, is_isolated, our_policies, shared, without_a_shell};
+use crate::scene::{
+    Found, Scene, file, is_as_found, is_isolated, our_policies, shared, without_a_shell,
+};
 use crate::support::lab::{Lab, wait_for};
 use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::responder::Responder;
@@ -27,7 +29,10 @@ fn a_policy_that_still_allows_is_named_and_the_pod_is_not_contained() {
     let contained = responder.contains(&scene.full("web")).ends(1);
     let answer = contained.json();
     assert_eq!(answer["verdict"], "not contained", "{contained}");
-    assert!(answer["proofs"].to_string().contains("everybody"), "{contained}");
+    assert!(
+        answer["proofs"].to_string().contains("everybody"),
+        "{contained}"
+    );
     // Evidence is taken and the document is built all the same.
     assert!(answer["bags"].as_array().is_some_and(|b| b.len() >= 2));
     responder.types(["verify", "--last"]).ends(0);
@@ -41,9 +46,18 @@ fn a_pod_that_nothing_can_be_asked_in_is_isolated_and_not_proven() {
     let _node = shared();
     let namespace = lab.namespace("mute");
     namespace.apply(&without_a_shell("localhost/pause:3.10"));
-    namespace.kubectl(["wait", "--for", "condition=Ready", "pod/mute", "--timeout", "60s"]);
+    namespace.kubectl([
+        "wait",
+        "--for",
+        "condition=Ready",
+        "pod/mute",
+        "--timeout",
+        "60s",
+    ]);
     let responder = Responder::new("mute", &lab.kubeconfig());
-    let contained = responder.contains(&format!("{}/mute", namespace.name)).ends(5);
+    let contained = responder
+        .contains(&format!("{}/mute", namespace.name))
+        .ends(5);
     let answer = contained.json();
     assert_eq!(answer["verdict"], "isolated, not proven", "{contained}");
     let why = answer["proofs"][0]["why"].as_array().expect("reasons");
@@ -58,23 +72,52 @@ fn a_pod_that_was_made_anew_under_its_name_makes_the_plan_stale() {
     let scene = Scene::start(&lab, "anew", &["web"]);
     let ns = &scene.namespace;
     let responder = Responder::new("anew", &lab.kubeconfig());
-    responder.types(["incident", "open", "A pod acts oddly"]).ends(0);
+    responder
+        .types(["incident", "open", "A pod acts oddly"])
+        .ends(0);
     let (space, pod) = (format!("ns={}", ns.name), "pod=web");
-    let plan = ["playbook", "plan", "contain-pod", "--var", &space, "--var", pod, "-o", "plan.json", "--json"];
+    let plan = [
+        "playbook",
+        "plan",
+        "contain-pod",
+        "--var",
+        &space,
+        "--var",
+        pod,
+        "-o",
+        "plan.json",
+        "--json",
+    ];
     let planned = responder.types(plan).ends(0).json();
     let digest = planned["digest"].as_str().expect("a digest")[..12].to_owned();
 
     let mut again = ns.object("pod/web");
     ns.kubectl(["delete", "pod", "web", "--wait"]);
     for field in ["uid", "resourceVersion", "creationTimestamp"] {
-        again["metadata"].as_object_mut().expect("metadata").remove(field);
+        again["metadata"]
+            .as_object_mut()
+            .expect("metadata")
+            .remove(field);
     }
-    again["spec"].as_object_mut().expect("a spec").remove("nodeName");
+    again["spec"]
+        .as_object_mut()
+        .expect("a spec")
+        .remove("nodeName");
     again.as_object_mut().expect("a pod").remove("status");
     ns.apply(&again.to_string());
-    ns.kubectl(["wait", "--for", "condition=Ready", "pod/web", "--timeout", "60s"]);
+    ns.kubectl([
+        "wait",
+        "--for",
+        "condition=Ready",
+        "pod/web",
+        "--timeout",
+        "60s",
+    ]);
     let found = Found::look(ns, "web");
-    responder.types(["playbook", "apply", "plan.json", "--confirm", &digest]).ends(8).says("UID");
+    responder
+        .types(["playbook", "apply", "plan.json", "--confirm", &digest])
+        .ends(8)
+        .says("UID");
     assert_eq!(Found::look(ns, "web"), found);
     assert_eq!(our_policies(ns), Vec::<String>::new());
 }
@@ -88,10 +131,16 @@ fn an_admission_policy_that_refuses_ours_is_named_and_nothing_is_half_done() {
     let rule = Admission::refuse_policies(&lab, &ns.name);
     let found = Found::look(ns, "web");
     let responder = Responder::new("admission", &lab.kubeconfig());
-    let contained = responder.contains(&scene.full("web")).ends_with_one_of(&[1, 4]);
+    let contained = responder
+        .contains(&scene.full("web"))
+        .ends_with_one_of(&[1, 4]);
     assert!(contained.said("no new policies here"), "{contained}");
     assert!(!contained.said("isolation is proven"), "{contained}");
-    assert_eq!(Found::look(ns, "web"), found, "a label alone isolates nothing: {contained}");
+    assert_eq!(
+        Found::look(ns, "web"),
+        found,
+        "a label alone isolates nothing: {contained}"
+    );
     assert_eq!(our_policies(ns), Vec::<String>::new());
     // Evidence comes first and is there.
     responder.types(["verify", "--last"]).ends(0);
@@ -152,10 +201,19 @@ fn a_pod_on_the_nodes_network_is_refused_with_what_to_do_instead() {
             "spec": {"hostNetwork": true, "terminationGracePeriodSeconds": 1, "containers": [{"name": "edge",
             "image": "localhost/busybox:1", "imagePullPolicy": "Never", "command": ["sleep", "86400"]}]}}"#,
     );
-    namespace.kubectl(["wait", "--for", "condition=Ready", "pod/edge", "--timeout", "60s"]);
+    namespace.kubectl([
+        "wait",
+        "--for",
+        "condition=Ready",
+        "pod/edge",
+        "--timeout",
+        "60s",
+    ]);
     let found = Found::look(&namespace, "edge");
     let responder = Responder::new("edge", &lab.kubeconfig());
-    let refused = responder.contains(&format!("{}/edge", namespace.name)).ends(1);
+    let refused = responder
+        .contains(&format!("{}/edge", namespace.name))
+        .ends(1);
     refused.says("hostNetwork").says("contain.cordon_node");
     assert_eq!(Found::look(&namespace, "edge"), found);
     assert_eq!(our_policies(&namespace), Vec::<String>::new());
@@ -196,7 +254,8 @@ fn another_cluster_behind_the_same_context_is_refused_and_hears_of_no_change() {
 
     let other = Impostor::start();
     let mut config: Value =
-        serde_json::from_str(&lab.kubectl(["config", "view", "--raw", "-o", "json"])).expect("JSON");
+        serde_json::from_str(&lab.kubectl(["config", "view", "--raw", "-o", "json"]))
+            .expect("JSON");
     config["clusters"][0]["cluster"] = json!({ "server": other.address });
     config["users"][0]["user"] = json!({});
     let path = file(responder.folder(), "other.kubeconfig", &config.to_string());
@@ -204,7 +263,14 @@ fn another_cluster_behind_the_same_context_is_refused_and_hears_of_no_change() {
     for answer in [responder.contains(&full), responder.releases(&full)] {
         answer.ends(8).says("FB1209").says("nothing was changed");
     }
-    assert!(other.asked().iter().all(|a| a.starts_with("GET ") || a.contains("reviews")), "{:?}", other.asked());
+    assert!(
+        other
+            .asked()
+            .iter()
+            .all(|a| a.starts_with("GET ") || a.contains("reviews")),
+        "{:?}",
+        other.asked()
+    );
     is_isolated(&scene.namespace, "web", "web");
     responder.use_kubeconfig(&lab.kubeconfig());
     responder.releases(&full).ends(0);
@@ -238,7 +304,10 @@ impl Impostor {
                     line.clear();
                 }
                 _ = lines.read_exact(&mut vec![0; length]);
-                noted.lock().expect("no holder panics").push(first.trim().to_owned());
+                noted
+                    .lock()
+                    .expect("no holder panics")
+                    .push(first.trim().to_owned());
                 let (status, body) = Self::answer(&first);
                 _ = write!(
                     stream,
@@ -283,7 +352,11 @@ fn a_server_that_goes_away_in_the_middle_is_said_and_resume_finishes() {
     let full = scene.full("web");
 
     proxy.gone(true);
-    responder.contains(&full).ends(1).says("FB1207").says("hint:");
+    responder
+        .contains(&full)
+        .ends(1)
+        .says("FB1207")
+        .says("hint:");
     assert_eq!(responder.incidents(), Vec::<String>::new());
     proxy.gone(false);
     // From the first write on, nobody answers any more: that write took effect, and nothing else did.
@@ -304,5 +377,7 @@ fn a_server_that_goes_away_in_the_middle_is_said_and_resume_finishes() {
     responder.releases(&full).ends(0);
     is_as_found(ns, "web", &found);
     assert_eq!(our_policies(ns), Vec::<String>::new());
-    responder.types(["verify", "--last"]).ends_with_one_of(&[0, 22]);
+    responder
+        .types(["verify", "--last"])
+        .ends_with_one_of(&[0, 22]);
 }

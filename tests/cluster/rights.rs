@@ -4,17 +4,26 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::scene::{Found, Scene, alone, file, is_as_found, is_isolated, our_policies, shared};
+use crate::scene::{
+    Found, Scene, alone, file, is_as_found, is_isolated, our_policies, shared, uncordon,
+};
 use crate::support::lab::{Lab, Namespace};
 use crate::support::responder::Responder;
 
 /// A kubeconfig of an account that holds exactly what `permissions VERB` prints: the namespaced part in one namespace only.
 fn account(lab: &Lab, namespace: &Namespace, folder: &Path, verb: &str) -> PathBuf {
     let nothing = lab.account(namespace, &json!([]), folder);
-    let name = nothing.file_stem().expect("a name").to_string_lossy().into_owned();
+    let name = nothing
+        .file_stem()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
     let printer = Responder::new(&format!("printer-{name}"), &lab.kubeconfig());
     let printed = printer.types(["permissions", verb]).ends(0).out;
-    let printed = printed.replace(&format!("name: firebreak-{verb}"), &format!("name: {name}-{verb}"));
+    let printed = printed.replace(
+        &format!("name: firebreak-{verb}"),
+        &format!("name: {name}-{verb}"),
+    );
     lab.apply(&printed);
     let subject = json!([{ "kind": "ServiceAccount", "name": name, "namespace": namespace.name }]);
     let role = |name: String| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name });
@@ -63,7 +72,10 @@ fn a_right_that_is_missing_is_named_before_anything_starts() {
     let ns = &scene.namespace;
     let found = Found::look(ns, "web");
     let mut responder = Responder::new("missing", &lab.kubeconfig());
-    let printed = responder.types(["permissions", "contain", "--json"]).ends(0).json();
+    let printed = responder
+        .types(["permissions", "contain", "--json"])
+        .ends(0)
+        .json();
     let rules: Vec<Value> = printed["rights"]
         .as_array()
         .expect("rights")
@@ -75,7 +87,10 @@ fn a_right_that_is_missing_is_named_before_anything_starts() {
     responder.use_kubeconfig(&lab.account(ns, &json!(rules), &folder));
     let refused = responder.contains(&scene.full("web")).ends(4);
     refused.says("create networkpolicies").says("hint:");
-    responder.types(["doctor", "-n", &ns.name]).ends(4).says("create networkpolicies");
+    responder
+        .types(["doctor", "-n", &ns.name])
+        .ends(4)
+        .says("create networkpolicies");
     assert_eq!(Found::look(ns, "web"), found);
     assert_eq!(our_policies(ns), Vec::<String>::new());
 }
@@ -104,9 +119,22 @@ steps:
   - { id: cordon, call: contain.cordon_node, with: { namespace: \"${ns}\", pod: web }, effect: reversible }
 ";
 
-fn applies(responder: &Responder, namespace: &str) -> crate::support::responder::Answer {
+fn applies(
+    responder: &Responder,
+    book: &str,
+    namespace: &str,
+) -> crate::support::responder::Answer {
     let space = format!("ns={namespace}");
-    let plan = responder.types(["playbook", "plan", "./book.yaml", "--var", &space, "-o", "plan.json", "--json"]);
+    let plan = responder.types([
+        "playbook",
+        "plan",
+        book,
+        "--var",
+        &space,
+        "-o",
+        "plan.json",
+        "--json",
+    ]);
     if plan.code != Some(0) {
         return plan;
     }
@@ -122,12 +150,14 @@ fn the_printed_role_acquires() {
     let ns = &scene.namespace;
     let mut responder = Responder::new("take", &lab.kubeconfig());
     let folder = responder.folder().to_owned();
-    file(&folder, "book.yaml", ACQUIRE);
-    responder.types(["incident", "open", "Look at a pod"]).ends(0);
+    file(&folder, "take.yaml", ACQUIRE);
+    responder
+        .types(["incident", "open", "Look at a pod"])
+        .ends(0);
     responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
-    applies(&responder, &ns.name).ends(4);
+    applies(&responder, "take.yaml", &ns.name).ends(4);
     responder.use_kubeconfig(&account(&lab, ns, &folder, "acquire"));
-    applies(&responder, &ns.name).ends(0);
+    applies(&responder, "take.yaml", &ns.name).ends(0);
     responder.types(["verify", "--last"]).ends(0);
     assert_eq!(responder.bags().len(), 3);
 }
@@ -140,22 +170,24 @@ fn the_printed_role_cordons_a_node_and_undo_gives_it_back() {
     let ns = &scene.namespace;
     let mut responder = Responder::new("cordon", &lab.kubeconfig());
     let folder = responder.folder().to_owned();
-    file(&folder, "book.yaml", CORDON);
-    responder.types(["incident", "open", "Look at a node"]).ends(0);
+    file(&folder, "cordon.yaml", CORDON);
+    responder
+        .types(["incident", "open", "Look at a node"])
+        .ends(0);
     responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
-    applies(&responder, &ns.name).ends(4);
+    applies(&responder, "cordon.yaml", &ns.name).ends(4);
     responder.use_kubeconfig(&account(&lab, ns, &folder, "cordon"));
     let spec = || -> Value {
         let node = lab.kubectl(["get", "node", "node-1", "-o", "json"]);
         serde_json::from_str::<Value>(&node).expect("JSON")["spec"].clone()
     };
     let found = spec();
-    let cordoned = applies(&responder, &ns.name);
+    let cordoned = applies(&responder, "cordon.yaml", &ns.name);
     let during = spec();
     let id = responder.incident();
     let undone = responder.types(["playbook", "undo", "cordon", "--confirm", &id]);
     let after = spec();
-    lab.try_kubectl(["uncordon", "node-1"]);
+    uncordon(&lab);
     cordoned.ends(0);
     undone.ends(0);
     assert_eq!(during["unschedulable"], true);

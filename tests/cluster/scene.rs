@@ -20,6 +20,12 @@ pub fn alone() -> RwLockWriteGuard<'static, ()> {
     NODE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Undoes a cordon that a failed test left: pods of all others would wait for the node.
+pub fn uncordon(lab: &Lab) {
+    lab.try_kubectl(["uncordon", "node-1"]);
+    lab.try_kubectl(["taint", "node", "node-1", "firebreak/quarantine-"]);
+}
+
 /// Bare pods that answer on port 8080 behind a Service each, and a client whom a policy lets in.
 pub struct Scene {
     pub namespace: Namespace,
@@ -134,13 +140,15 @@ pub fn is_isolated(namespace: &Namespace, pod: &str, service: &str) {
     let found = Found::look(namespace, pod);
     let mark = found.label("firebreak/quarantine").map(str::to_owned);
     let mark = mark.unwrap_or_else(|| panic!("{pod} is not labelled: {found:?}"));
-    let ours = our_policies(namespace);
-    let policies: Vec<Value> = ours
+    let all: Value =
+        serde_json::from_str(&namespace.kubectl(["get", "networkpolicy", "-o", "json"]))
+            .expect("kubectl prints JSON");
+    let all = all["items"].as_array().cloned().unwrap_or_default();
+    let policies: Vec<&Value> = all
         .iter()
-        .map(|p| namespace.object(&format!("networkpolicy/{p}")))
         .filter(|p| p["spec"]["podSelector"]["matchLabels"]["firebreak/quarantine"] == *mark)
         .collect();
-    assert_eq!(policies.len(), 1, "{ours:?}");
+    assert_eq!(policies.len(), 1, "{all:?}");
     let spec = &policies[0]["spec"];
     assert!(
         spec["ingress"].is_null() && spec["egress"].is_null(),
@@ -166,13 +174,7 @@ pub fn is_as_found(namespace: &Namespace, pod: &str, found: &Found) {
     });
 }
 
-/// The answer of `kubectl get -o name` over everything that carries our label.
-pub fn left_of_ours(namespace: &Namespace) -> String {
-    let kinds = "pods,networkpolicies,replicasets,configmaps,serviceaccounts";
-    namespace.kubectl(["get", kinds, "-l", "firebreak/quarantine", "-o", "name"])
-}
-
-/// A pod behind a Service in the lab's own pause image, which has no shell.
+/// A pod in the lab's own pause image, which has no shell.
 pub fn without_a_shell(image: &str) -> String {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "mute", "labels": { "app": "mute" } },

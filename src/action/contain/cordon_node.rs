@@ -44,7 +44,14 @@ pub struct CordonArgs {
     pub pod: Option<String>,
 }
 
-static RIGHTS: [RightSpec; 2] = [
+static RIGHTS: [RightSpec; 3] = [
+    // Where a pod is named, its node is found by it.
+    RightSpec {
+        group: "",
+        resource: "pods",
+        verb: "get",
+        cluster_wide: false,
+    },
     RightSpec {
         group: "",
         resource: "nodes",

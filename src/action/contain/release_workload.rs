@@ -55,10 +55,11 @@ const fn right(group: &'static str, resource: &'static str, verb: &'static str) 
     }
 }
 
-static RIGHTS: [RightSpec; 5] = [
+static RIGHTS: [RightSpec; 6] = [
     right("", "pods", "get"),
     right("", "pods", "list"),
     right("", "pods", "patch"),
+    right("networking.k8s.io", "networkpolicies", "get"),
     right("networking.k8s.io", "networkpolicies", "list"),
     right("networking.k8s.io", "networkpolicies", "delete"),
 ];

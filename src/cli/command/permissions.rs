@@ -53,7 +53,13 @@ pub fn run(out: &Output, args: &PermissionsArgs) -> CliResult {
         None => vec![args.verb.as_str()],
     };
     let all = actions();
-    let mut rights: Vec<RightSpec> = Vec::new();
+    // Every verb first asks which cluster answers.
+    let mut rights = vec![RightSpec {
+        group: "",
+        resource: "namespaces",
+        verb: "get",
+        cluster_wide: true,
+    }];
     for name in names {
         let action = all.find(name).ok_or_else(|| {
             let verbs: Vec<_> = VERBS.iter().map(|(v, _)| *v).collect();
