@@ -1,6 +1,6 @@
 //! Putting the rooms together: every action, the engine of one incident, and what its endings mean as exit codes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -107,7 +107,14 @@ fn messages(session: &Session) -> Result<Messages, CliError> {
 }
 
 /// First Ctrl-C (or SIGTERM): start nothing new, park. Second: leave at once; the ledger resumes.
+///
+/// One for the whole process: a command that composes two engines must not count one Ctrl-C twice.
 fn interrupts() -> watch::Receiver<bool> {
+    static ONE: OnceLock<watch::Receiver<bool>> = OnceLock::new();
+    ONE.get_or_init(watch_signals).clone()
+}
+
+fn watch_signals() -> watch::Receiver<bool> {
     let (tell, cancel) = watch::channel(false);
     // What only writes an entry (`incident answer`) has no runtime and nothing to park: there Ctrl-C ends the process as anywhere.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {

@@ -91,6 +91,7 @@ codes! {
     "FB0611": "A check does not hold.", "See what it found; correct it, then firebreak resume checks again.";
     "FB0612": "A message could not be sent.", "Send it yourself and note it, or correct the webhook, then firebreak resume.";
     "FB0613": "A person says that a manual step was not done.", "firebreak resume asks again.";
+    "FB0614": "The incident has open runs or isolated pods: without its key they could not be finished or given back.", "Finish or release them first, or close with --leave.";
     "FB1001": "A person must write the text of a section.", "firebreak report write SECTION --file FILE.";
     "FB1002": "A person must state a time that only a person can know.", "firebreak incident milestone NAME --at TIME.";
     "FB1003": "Two key times lie in the wrong order.", "State the wrong one again: the newest statement counts.";

@@ -48,5 +48,12 @@ pub(super) fn erase(store: &mut dyn Store) -> std::io::Result<()> {
         store.append(KEY, &[0u8; 32])?;
         store.sync_data(KEY)?;
     }
+    // A crash inside the first write can have left the seed under a temporary name.
+    let temporary = |path: &&str| path.starts_with("state/epoch.tmp-");
+    for item in store.list()? {
+        if let Some(path) = Some(item.path.as_str()).filter(temporary) {
+            store.remove(path)?;
+        }
+    }
     store.remove(KEY)
 }

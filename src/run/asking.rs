@@ -28,6 +28,15 @@ impl Driver {
         let Some(step) = self.definition.playbook.find(&at.path) else {
             return;
         };
+        let now = self.now();
+        if matches!(basis, Basis::Gate(_))
+            && attempt.gate.decisions.iter().any(|d| d.expired_at(now))
+        {
+            // A decision that has run out opens nothing, whenever its gate is reached: it is asked again.
+            let body = GateExpired { then: "ask".into() };
+            let refs = step_refs(&self.definition.run, &at.path, at.attempt);
+            return round.write(Draft::new(kind::GATE_EXPIRED, &body).about(refs));
+        }
         let body = match basis {
             Basis::Answer => match attempt.answer {
                 Some((_, answer)) => answered(step, &self.definition, answer),

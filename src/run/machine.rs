@@ -120,7 +120,8 @@ impl<'a> Walk<'a> {
         if !self.todos.is_empty() {
             return Next::Do(self.todos);
         }
-        if let Some(why) = self.stop {
+        // A doubt comes first: a run that has ended could not be told any more what the step did.
+        if let Some(why) = self.stop.take_if(|_| !self.held.iter().any(|h| h.doubt)) {
             return Next::End(Ending::Stopped { why });
         }
         Next::End(self.ending())

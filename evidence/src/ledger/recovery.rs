@@ -48,7 +48,11 @@ impl LedgerWriter {
         self.check_open()?;
         let file = match self.torn.take() {
             Some(torn) => {
-                let file = format!("{:05}", self.logged.len());
+                // A name that no copy has: one that no entry tells of yet must never be written over.
+                let file = (self.logged.len()..)
+                    .map(|n| format!("{n:05}"))
+                    .find(|name| !self.logged.contains(name) && !self.unlogged.contains(name))
+                    .unwrap_or_default();
                 // Closed until the cut is durable: opening again finds the torn line or the copy.
                 self.close();
                 move_tail(sink, &file, torn.offset, &torn.bytes)

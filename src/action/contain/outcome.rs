@@ -153,9 +153,12 @@ pub(super) fn applied(cx: &Context, outcomes: Vec<PodOutcome>) -> Applied {
         "not-contained"
     };
     let summary = match (contained, outcomes.as_slice()) {
-        (true, [one]) => format!("{} is contained by policy; probes prove it", one.name),
+        (true, [one]) => format!(
+            "{} is contained by policy; probes have yet to prove it",
+            one.name
+        ),
         (true, all) => format!(
-            "{} pods are contained by policy; probes prove it",
+            "{} pods are contained by policy; probes have yet to prove it",
             all.len()
         ),
         (false, [one]) => format!(

@@ -341,14 +341,20 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         .map(|(_, p)| format!("{}/{}", p.pod.namespace, p.pod.name))
         .collect();
     // Proofs of this run alone: what an earlier run proved says nothing of now.
-    let proofs: Vec<Proof> = proofs(&history, &of_run);
+    let proofs: Vec<Proof> = proofs(&history, of_run);
     let unproven = pods.iter().any(|p| !proofs.iter().any(|q| q.pod == *p));
     let isolated = end
         .steps
         .get("isolate")
         .is_some_and(|s| s.outcome == crate::incident::Outcome::Done);
     let mut exit = exit_of(end);
-    let said = verdict(&proofs, isolated, unproven);
+    let left_alone = end
+        .values
+        .get("left_alone")
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0)
+        > 0;
+    let said = verdict(&proofs, isolated, unproven, left_alone);
     exit = exit.worst(said.1);
     // Capture and report may fail without the containment being worse for it; an isolation that holds is then exit 5, not 1.
     let only_beside = !end.failed.is_empty() && end.failed.iter().all(|p| !p.contains("isolate"));
@@ -453,13 +459,21 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     Ok(exit)
 }
 
-/// The verdict over all pods: a bypass anywhere is first. `unproven`: a pod of this run has no proof at all.
-fn verdict(proofs: &[Proof], isolated: bool, unproven: bool) -> (&'static str, Exit) {
+/// The verdict over all pods: a bypass anywhere is first. `unproven`: a pod of this run has no proof at all. `left_alone`: a pod that was
+/// named could not be isolated.
+fn verdict(
+    proofs: &[Proof],
+    isolated: bool,
+    unproven: bool,
+    left_alone: bool,
+) -> (&'static str, Exit) {
     let any = |v: &str| proofs.iter().any(|p| p.verdict == v);
     if any("not-contained") {
         ("not contained", Exit::Failed)
     } else if !isolated {
         ("not isolated", Exit::Failed)
+    } else if left_alone {
+        ("not contained: a pod was left alone", Exit::Failed)
     } else if unproven || proofs.is_empty() || any("not-proven") {
         ("isolated, not proven", Exit::Missed)
     } else {

@@ -4,9 +4,11 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::output::{clean, grouped};
 use crate::cli::session::{NewIncident, Session};
-use crate::incident::body::{IncidentOpened, MilestoneReached, Note};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::incident::body::{IncidentOpened, MilestoneReached, Note, RunCreated, WriteSeen};
 use crate::incident::clock_text::millis;
-use crate::incident::{Draft, IncidentId, Milestone, Mode, Severity, kind};
+use crate::incident::{Draft, History, IncidentId, Milestone, Mode, Severity, kind};
 use crate::port::Ledger as _;
 
 /// The longest text that stands in an entry.
@@ -72,6 +74,9 @@ pub enum IncidentCommand {
         /// Closing words
         #[arg(long, default_value = "closed")]
         note: String,
+        /// Close although runs are open or pods are isolated: nothing of them can be finished or given back afterwards
+        #[arg(long)]
+        leave: bool,
         /// The incident's id, typed, where there is no terminal
         #[arg(long, value_name = "ID")]
         confirm: Option<String>,
@@ -103,7 +108,11 @@ pub fn run(session: &mut Session, command: &IncidentCommand) -> CliResult {
             }
             super::run::resume(session)
         }
-        IncidentCommand::Close { note, confirm } => close(session, note, confirm.as_deref()),
+        IncidentCommand::Close {
+            note,
+            leave,
+            confirm,
+        } => close(session, note, *leave, confirm.as_deref()),
     }
 }
 
@@ -233,7 +242,7 @@ fn milestone(
     tell(session, custody.id(), &stored)
 }
 
-fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
+fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> CliResult {
     let custody = session.incident()?;
     let open = custody.open_bags()?;
     if let Some((number, _)) = open.first() {
@@ -254,6 +263,17 @@ fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
             custody.place().display()
         ));
         return Ok(Exit::Ok);
+    }
+    let left = unfinished(&history);
+    if !left.is_empty() && !leave {
+        return Err(CliError::new(
+            Exit::Parked,
+            "FB0614",
+            format!("not closed: {}", left.join("; ")),
+        )
+        .hint(
+            "finish it (firebreak resume, firebreak contain release NS/POD), or close with --leave",
+        ));
     }
     if history.of(kind::INCIDENT_CLOSED).next().is_none() {
         session.ask_to_type(
@@ -290,6 +310,36 @@ fn close(session: &Session, note: &str, confirm: Option<&str>) -> CliResult {
         custody.place().display()
     ));
     Ok(Exit::Ok)
+}
+
+/// What could not be finished or given back once the key is erased: open runs, and pods that are still isolated.
+fn unfinished(history: &History) -> Vec<String> {
+    let ended: BTreeSet<&str> = history
+        .of(kind::RUN_ENDED)
+        .filter_map(crate::incident::Entry::run)
+        .collect();
+    let runs = history
+        .bodies::<RunCreated>(kind::RUN_CREATED)
+        .filter(|(_, r)| !ended.contains(r.run.as_str()))
+        .map(|(_, r)| format!("{} ({}) has not ended", r.run, r.playbook));
+    let mut isolated = BTreeMap::new();
+    for (_, seen) in history
+        .bodies::<WriteSeen>(kind::WRITE_SEEN)
+        .filter(|(_, w)| w.what == "label")
+    {
+        let pod = format!("{}/{}", seen.object.namespace, seen.object.name);
+        if seen.reversal {
+            isolated.remove(&seen.object.uid);
+        } else {
+            isolated.insert(seen.object.uid, pod);
+        }
+    }
+    runs.chain(
+        isolated
+            .into_values()
+            .map(|p| format!("{p} is still isolated")),
+    )
+    .collect()
 }
 
 fn tell(session: &Session, id: &IncidentId, stored: &[crate::incident::Entry]) -> CliResult {

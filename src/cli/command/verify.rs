@@ -87,7 +87,13 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
         session.out.answer(format!("\nPinned: {}\n        (from this host's own incident; a stranger pins it from paper with --fingerprint)", grouped(&f.hex())));
     }
     if let Some(custody) = custody {
-        record(&custody, &report)?;
+        // What was found counts, whether or not it can be told to the ledger.
+        if let Err(e) = record(&custody, &report) {
+            session.out.tell(format!(
+                "warning: the ledger does not hold this verification: {}",
+                clean(&e.message)
+            ));
+        }
     }
     Ok(verdict(report.exit))
 }
