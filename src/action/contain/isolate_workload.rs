@@ -211,12 +211,16 @@ impl Action for IsolateWorkload {
         finish(cx, &targets, &problems).await
     }
 
-    async fn observe(&self, cx: &Context, _: &Value) -> Result<Observed, ActionError> {
+    async fn observe(&self, cx: &Context, value: &Value) -> Result<Observed, ActionError> {
         let history = cx.ledger.history()?;
         let journal = Journal::of(&history);
         let targets = targets::begun(cx, &history, &journal);
         if targets.is_empty() {
-            return Ok(Observed::NotDone);
+            // Without arguments that can be read nobody knows which pods are meant, and this step wrote nothing.
+            return match args(value) {
+                Ok(args) => observe_already(cx, &args).await,
+                Err(_) => Ok(Observed::NotDone),
+            };
         }
         let cluster = cx.cluster()?;
         let world = targets::snapshot(cluster).await?;
@@ -236,6 +240,23 @@ impl Action for IsolateWorkload {
     async fn undo(&self, cx: &Context, _: &Value) -> Result<Undone, ActionError> {
         release::undo_step(cx).await
     }
+}
+
+/// A step that wrote nothing is done where every pod it names was isolated already, by an earlier step.
+async fn observe_already(cx: &Context, args: &IsolateArgs) -> Result<Observed, ActionError> {
+    let (world, plans) = match targets::plan(cx, &args.named(), args.phase_a_only).await {
+        Ok(planned) => planned,
+        Err(e) if matches!(e.class, Class::Refused | Class::Conflict) => {
+            return Ok(Observed::NotDone);
+        }
+        Err(e) => return Err(e),
+    };
+    if plans.is_empty() || !plans.iter().all(|p| p.already) {
+        return Ok(Observed::NotDone);
+    }
+    let targets: Vec<Target> = plans.iter().map(Target::of).collect();
+    let outcomes = outcomes(&world, &targets, &Problems::default());
+    Ok(Observed::Done(applied(cx, outcomes)))
 }
 
 /// The only target, when there is one: looks at many between the phases would take longer than they may.

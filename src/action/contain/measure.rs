@@ -11,6 +11,7 @@ use crate::action::Context;
 use crate::incident::body::{ObjectRef, Proof};
 use crate::port::{Cluster, LookScope, ProbeTarget, Sockets, Tried};
 use crate::reach::cluster::{ClusterSnapshot, Pod, Protocol};
+use crate::reach::isolation::QUARANTINE;
 
 use super::canary::{LISTEN, source};
 use super::choice::{Choice, Helper, as_it_was, ports_to_try};
@@ -102,7 +103,14 @@ pub(super) async fn measure(cx: &Context, pod: &ObjectRef, around: &Around<'_>) 
     if ports.is_empty() || ports == [LISTEN] {
         ports = open_a_port(&cluster, &target, &mut table.notes).await;
     }
-    let choice = Choice::new(&was, &target, around.affected, around.earlier);
+    // In the cluster as it was, isolated pods carry no label of ours: who is isolated is seen in the cluster as it is.
+    let isolated = world
+        .pods
+        .iter()
+        .filter(|p| p.labels.contains_key(QUARANTINE));
+    let mut affected = around.affected.clone();
+    affected.extend(isolated.map(|p| p.uid.clone()));
+    let choice = Choice::new(&was, &target, &affected, around.earlier);
     let helpers = who_can(
         &cluster,
         choice.to_ask(&ports),

@@ -106,10 +106,11 @@ impl Probe for World {
         if self.lock().no_tools.contains(&at.pod.name) {
             return Err(fail(Cause::Unsupported, &at.pod.name));
         }
+        let s = self.lock();
         Ok(Sockets {
             listening: Vec::new(),
-            established: self.lock().connections.clone(),
-            stalled: self.lock().stalled.clone(),
+            established: s.connections.clone(),
+            stalled: s.stalled.clone(),
         })
     }
 }

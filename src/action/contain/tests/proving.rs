@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::world::*;
-use crate::action::Action;
 use crate::action::contain::{IsolateWorkload, NOT_SEEN, ProbeIsolation, RunCanary};
+use crate::action::{Action, Observed};
 use crate::incident::body::{Canary, Proof};
 use crate::incident::kind;
 
@@ -68,6 +68,23 @@ async fn a_connection_that_stays_open_is_never_isolated_until_it_is_cut() {
     let proofs: Vec<Proof> = world.bodies(kind::CONTAIN_PROVEN);
     let last = proofs.last().expect("a proof");
     assert_eq!(last.cut_connections, [SHELL], "it is still named");
+}
+
+#[tokio::test]
+async fn isolating_again_to_prove_again_is_seen_as_done() {
+    let world = shop(4);
+    let again = world.step("again");
+    let observed = IsolateWorkload.observe(&again, &web0()).await;
+    assert_eq!(observed.expect("a look"), Observed::NotDone);
+    isolate(&world, &web0()).await;
+    let writes = world.lock().writes;
+    IsolateWorkload
+        .apply(&again, &web0())
+        .await
+        .expect("already");
+    let observed = IsolateWorkload.observe(&again, &web0()).await;
+    assert!(matches!(observed, Ok(Observed::Done(_))));
+    assert_eq!(world.lock().writes, writes, "nothing is written twice");
 }
 
 #[tokio::test]
