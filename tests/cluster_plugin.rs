@@ -1,7 +1,15 @@
 //! The lab without its network plugin. A program of its own, because the plugin enforces for all tests at once.
 
 mod support;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use support::lab::{Lab, Reach};
+
+/// The plugin is one for all, the tests of this program too.
+fn alone() -> MutexGuard<'static, ()> {
+    static PLUGIN: Mutex<()> = Mutex::new(());
+    PLUGIN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const DENY_ALL: &str = r#"{
     "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": { "name": "deny" },
@@ -11,6 +19,7 @@ const DENY_ALL: &str = r#"{
 #[test]
 fn nothing_enforces_while_the_plugin_is_stopped() {
     let Some(lab) = Lab::find() else { return };
+    let _one = alone();
     let namespace = lab.namespace("plugin");
     namespace.pod("target", &serde_json::json!({ "app": "target" }));
     namespace.pod("other", &serde_json::json!({ "app": "other" }));
@@ -22,4 +31,21 @@ fn nothing_enforces_while_the_plugin_is_stopped() {
     assert_eq!(namespace.connect("other", &target, 8080), Reach::Served);
     drop(stopped);
     namespace.wait_until(Reach::Refused, "other", &target, 8080);
+}
+
+#[cfg(feature = "adapters")]
+#[test]
+fn a_pod_is_never_called_contained_where_nothing_enforces() {
+    let Some(lab) = Lab::find() else { return };
+    let _one = alone();
+    let namespace = lab.namespace("unenforced");
+    namespace.pod("target", &serde_json::json!({ "app": "target" }));
+    namespace.pod("other", &serde_json::json!({ "app": "other" }));
+    let responder = support::responder::Responder::new("unenforced", &lab.kubeconfig());
+    let stopped = lab.stop_plugin();
+    let contained = responder.contains(&format!("{}/target", namespace.name));
+    drop(stopped);
+    let contained = contained.ends(1);
+    assert_eq!(contained.json()["verdict"], "not contained", "{contained}");
+    contained.says("the network plugin does not enforce them here");
 }
