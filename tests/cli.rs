@@ -424,3 +424,64 @@ fn a_role_is_printed_for_every_verb() {
     }
     user.expect(&["permissions", "everything"], Exit::Usage);
 }
+
+#[test]
+fn the_key_of_an_incident_is_never_taken_into_a_bag_and_a_bag_never_takes_itself_in() {
+    let user = User::new("cli-own");
+    user.expect(&["incident", "open", "x", "--id", "INC-OWN"], Exit::Ok);
+    let key = user.home.join("fb/INC-OWN/state/epoch.key");
+    let secret = std::fs::read(&key).expect("a key");
+    let (_, story) = user.expect(
+        &["evidence", "add", key.to_str().expect("utf-8")],
+        Exit::Usage,
+    );
+    assert!(story.contains("FB1105") && story.contains("own"), "{story}");
+    assert!(
+        !user.home.join("fb/INC-OWN/bags/INC-OWN_0001").exists(),
+        "refused before a bag was opened"
+    );
+    let home = user.home.to_str().expect("utf-8").to_owned();
+    let (answer, _) = user.expect(&["evidence", "add", &home], Exit::Ok);
+    assert!(answer.contains("left out"), "{answer}");
+    let mut todo = vec![user.home.join("fb/INC-OWN/bags")];
+    while let Some(at) = todo.pop() {
+        if at.is_dir() {
+            todo.extend(
+                std::fs::read_dir(&at)
+                    .expect("a folder")
+                    .map(|e| e.expect("an entry").path()),
+            );
+        } else {
+            let bytes = std::fs::read(&at).expect("a file");
+            assert!(
+                !bytes.windows(secret.len()).any(|w| w == secret),
+                "{} holds the key",
+                at.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_verdict_is_answered_although_the_ledger_cannot_be_told() {
+    let user = User::new("cli-untold");
+    user.expect(&["incident", "open", "x", "--id", "INC-UNTOLD"], Exit::Ok);
+    let file = user.home.join("a.log");
+    std::fs::write(&file, "one\n").expect("a file");
+    user.expect(
+        &["evidence", "add", file.to_str().expect("utf-8")],
+        Exit::Ok,
+    );
+    std::fs::remove_file(user.home.join("fb/INC-UNTOLD/state/epoch.key")).expect("removed");
+    let (answer, story) = user.expect(&["verify", "--last"], Exit::Ok);
+    assert!(answer.contains("INTACT"), "{answer}");
+    assert!(story.contains("was not told"), "{story}");
+    let (_, story) = user.expect(
+        &["incident", "note", "y", "--incident", "INC-UNTOLD"],
+        Exit::Failed,
+    );
+    assert!(
+        story.contains("epoch.key") && !story.contains("is closed:"),
+        "{story}"
+    );
+}

@@ -126,6 +126,7 @@ fn a_cut_at_any_call_loses_nothing_signed_and_is_never_called_tampered() {
     let calls = calls_of(play, MemorySource::default());
     assert!(calls > 150, "the scene makes {calls} calls");
     let mut exits = BTreeMap::new();
+    let mut called_tampered = Vec::new();
     for at in 0..calls {
         for fault in [Fault::CutBefore(at), Fault::CutAfter(at), Fault::Full(at)] {
             // A full disk is no power cut.
@@ -141,6 +142,10 @@ fn a_cut_at_any_call_loses_nothing_signed_and_is_never_called_tampered() {
                 let cut = play(sink.clone());
                 assert!(cut.is_err(), "{what}: the cut must reach the caller");
                 let found = MemorySink::holding(sink.after(crash));
+                let left = verdict(&without_state(found.snapshot()));
+                if left.exit == 6 {
+                    called_tampered.push(format!("{what}\n{left}"));
+                }
                 resume(found.clone()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
                 let report = verdict(&without_state(found.snapshot()));
                 check(&report, &what);
@@ -149,6 +154,12 @@ fn a_cut_at_any_call_loses_nothing_signed_and_is_never_called_tampered() {
         }
     }
     println!("{calls} calls; verdicts after the resume: {exits:?}");
+    assert!(
+        called_tampered.is_empty(),
+        "what a crash leaves is called tampered before the resume, {} times, first: {}",
+        called_tampered.len(),
+        called_tampered[0]
+    );
     assert!(exits[&0] > 0 && exits[&22] > 0, "both endings occur");
 }
 

@@ -248,3 +248,13 @@ fn the_json_form_has_the_facts_of_the_text() {
     assert_eq!(json["checks"][7]["state"], "NOT CHECKED");
     assert_eq!(json["checks"].as_array().unwrap().len(), 20);
 }
+
+#[test]
+fn a_seal_that_the_ledger_knows_and_nobody_can_find_is_tampering_not_an_open_bag() {
+    let mut found = incident();
+    let seal = "bags/INC-2031_0001/seal/seal.note";
+    assert!(found.files.remove(seal).is_some(), "the scene has it");
+    let report = verdict(&found);
+    assert_eq!(report.exit, 6, "{report}");
+    assert!(report.findings.iter().any(|f| f.path == seal), "{report}");
+}

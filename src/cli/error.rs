@@ -89,6 +89,8 @@ impl From<CustodyError> for CliError {
             CustodyError::Tampered { .. } => CliError::new(Exit::Tampered, "FB0604", text),
             CustodyError::Empty { .. } => CliError::new(Exit::Usage, "FB1205", text)
                 .hint("add something with firebreak evidence add"),
+            CustodyError::Busy { .. } => CliError::new(Exit::TryAgain, "FB0603", text)
+                .hint("type the same command again when it is done"),
             CustodyError::Host(_) => CliError::new(Exit::Failed, "FB1106", text),
         }
     }

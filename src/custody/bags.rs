@@ -164,9 +164,9 @@ impl Custody {
         let path = format!("state/bag-{number:04}.lock");
         match self.handle()?.lock(&path, std::time::Duration::ZERO) {
             Ok(Some(guard)) => Ok(guard),
-            Ok(None) => Err(CustodyError::Host(format!(
-                "bag {number:04} is being filled by another process"
-            ))),
+            Ok(None) => Err(CustodyError::Busy {
+                bag: format!("{number:04}"),
+            }),
             Err(e) => Err(CustodyError::Write {
                 path,
                 detail: e.to_string(),
@@ -546,6 +546,12 @@ impl OpenBag for Filling {
             path: path.display().to_string(),
             detail: e.to_string(),
         };
+        if walk::lies_in_own(path) {
+            let own = std::io::Error::other(
+                "it is firebreak's own: keys stay where they are, bags are handed over whole",
+            );
+            return Err(cannot(&own));
+        }
         let meta = std::fs::metadata(path).map_err(|e| cannot(&e))?;
         let mut taken = 0;
         if !meta.is_dir() {

@@ -14,7 +14,7 @@ use firebreak_evidence::ledger::{
 use firebreak_evidence::note::{SeedSigner, Signer as _, fingerprint};
 
 use crate::incident::clock_text::millis;
-use crate::incident::{Actor, ActorKind, Draft, Entry, History, IncidentId, Mode, Refs};
+use crate::incident::{Actor, ActorKind, Draft, Entry, History, IncidentId, Mode, Refs, kind};
 use crate::port::{Clock, Ledger, LedgerError, LockGuard, Random, Store};
 
 use super::fault;
@@ -342,12 +342,7 @@ impl Inner {
     /// Signs the head. Only the holder of the epoch key can.
     pub(super) fn sign(&mut self, keep: Keep) -> Result<SignedCheckpoint, LedgerError> {
         let place = self.place();
-        let Some(signer) = self.signer.clone() else {
-            return Err(LedgerError::Write {
-                path: place,
-                detail: "the incident is closed: its key was erased".into(),
-            });
-        };
+        let signer = self.signer()?;
         let mut gate = self.gate()?;
         let sink: &mut dyn Store = self.sink.as_mut();
         let mut sink = Sink(sink);
@@ -373,9 +368,14 @@ impl Inner {
     }
 
     pub(super) fn signer(&self) -> Result<Arc<SeedSigner>, LedgerError> {
+        let closed = || self.entries.iter().any(|e| e.kind == kind::INCIDENT_CLOSED);
         self.signer.clone().ok_or_else(|| LedgerError::Write {
             path: self.place(),
-            detail: "the incident is closed: its key was erased".into(),
+            detail: if closed() {
+                "the incident is closed: its key was erased".into()
+            } else {
+                "its key `state/epoch.key` is missing although the incident is not closed".into()
+            },
         })
     }
 

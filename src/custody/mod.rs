@@ -18,3 +18,4 @@ mod walk;
 pub use bags::Recovered;
 pub use folder::{Custody, OpenRequest, OpeningError};
 pub use incident_ledger::IncidentLedger;
+pub use walk::lies_in_own;

@@ -48,7 +48,12 @@ pub(super) fn folder(root: &Path) -> io::Result<Walked> {
             match entry(&item.path(), path.clone()) {
                 Err(e) => problems.push(format!("{}: {e}", item.path().display())),
                 Ok(entry) => {
-                    if entry.kind == FolderKind::Dir {
+                    if entry.kind == FolderKind::Dir && is_own(&item.path()) {
+                        problems.push(format!(
+                            "{}: left out: firebreak's own keys or the bag itself",
+                            item.path().display()
+                        ));
+                    } else if entry.kind == FolderKind::Dir {
                         match fs::read_dir(item.path()) {
                             Ok(items) => todo.push((items, path)),
                             Err(e) => problems.push(format!("{}: {e}", item.path().display())),
@@ -70,6 +75,25 @@ pub(super) fn folder(root: &Path) -> io::Result<Walked> {
         files,
         problems,
     })
+}
+
+/// True for what is never taken in: `state/` of an incident folder (its key signs; a bag is handed to strangers) and its `bags/` (a bag
+/// that takes itself in never ends).
+pub(super) fn is_own(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default();
+    (name == "state" || name == "bags")
+        && folder
+            .parent()
+            .is_some_and(|p| p.join("ledger/ledger.jsonl").is_file())
+}
+
+/// Whether `path`, links followed, is or lies in such a folder. The host that a drill makes up lies in `state/` and holds no key.
+pub fn lies_in_own(path: &Path) -> bool {
+    let drill_host = |at: &Path| {
+        at.file_name().is_some_and(|n| n == "drill-host") && at.parent().is_some_and(is_own)
+    };
+    fs::canonicalize(path)
+        .is_ok_and(|full| full.ancestors().any(is_own) && !full.ancestors().any(drill_host))
 }
 
 fn entry(at: &Path, path: Vec<u8>) -> io::Result<FolderEntry> {

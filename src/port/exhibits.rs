@@ -76,6 +76,12 @@ pub enum CustodyError {
         /// Bag number.
         bag: String,
     },
+    /// Another process has the bag.
+    #[error("bag {bag} is being filled by another process")]
+    Busy {
+        /// Bag number.
+        bag: String,
+    },
     /// No randomness, no key, or another fault of the host.
     #[error("{0}")]
     Host(String),

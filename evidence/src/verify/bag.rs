@@ -158,6 +158,7 @@ fn check_seal(book: &mut Book, source: &dyn BagSource, pinned: &[Fingerprint]) -
         }
     };
     if note.is_none() {
+        book.unsealed = true;
         book.fail(
             "C04",
             Severity::Unsealed,

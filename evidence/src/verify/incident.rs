@@ -163,6 +163,17 @@ fn check_numbers(book: &mut Book, bags: &[Found<'_>], ledger: &LedgerView) {
             "no such folder: it was withheld",
         );
     }
+    // A seal is durable before its entry: once the ledger has it, no crash takes it away.
+    for found in bags.iter().filter(|found| {
+        found.prev_seal.is_none() && found.number.is_some_and(|n| sealed.contains(&n))
+    }) {
+        book.wrong(
+            "C15",
+            &format!("{}/{}", found.dir, crate::seal::SEAL),
+            "the seal that the ledger says was made",
+            "no seal that can be read: it was taken away",
+        );
+    }
     for number in ledger
         .opened
         .difference(&here)

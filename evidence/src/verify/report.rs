@@ -316,6 +316,16 @@ pub(super) struct Book {
     pub(super) ledger: Option<LedgerFacts>,
     pub(super) bags: Vec<Report>,
     pub(super) seal_sha256: Option<Hash>,
+    /// The bag has no seal: what sealing writes may be half made, because a crash or a full disk leaves it so.
+    pub(super) unsealed: bool,
+}
+
+/// Whether a finding is about what sealing itself writes before the seal; until then nothing signs it, and a crash may have cut it.
+fn made_by_sealing(check: &str, path: &str) -> bool {
+    let facts = path == crate::manifest::BAGIT
+        || path == crate::manifest::BAG_INFO
+        || path.starts_with("acquisition/");
+    matches!(check, "C02" | "C03" | "C04" | "C07") || (check == "C01" && facts)
 }
 
 impl Book {
@@ -329,6 +339,12 @@ impl Book {
         expected: &str,
         found: &str,
     ) {
+        let severity = match severity {
+            Severity::Tampered if self.unsealed && made_by_sealing(check, path) => {
+                Severity::Unsealed
+            }
+            other => other,
+        };
         let (path, expected, found) = (path.to_owned(), expected.to_owned(), found.to_owned());
         let state = match severity {
             Severity::Note | Severity::Unprotected => None,

@@ -104,12 +104,13 @@ fn add(
     bag: Option<u32>,
 ) -> CliResult {
     for path in paths.iter().filter(|p| !is_stdin(p)) {
-        std::fs::metadata(path).map_err(|e| {
+        readable(path).map_err(|e| {
             CliError::new(
                 Exit::Usage,
                 "FB1105",
                 format!("cannot read `{}`: {e}", path.display()),
             )
+            .hint("nothing was taken in; correct the path or its permissions")
         })?;
     }
     if paths.iter().any(|p| is_stdin(p)) && !stdin_is_piped() {
@@ -171,6 +172,24 @@ fn add(
         )),
     }
     Ok(exit)
+}
+
+/// Tries a path before a bag is opened for it. A named pipe is not opened: that would take its writer's first bytes.
+fn readable(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::FileTypeExt as _;
+    if crate::custody::lies_in_own(path) {
+        return Err(std::io::Error::other(
+            "it is firebreak's own: keys stay where they are, bags are handed over whole",
+        ));
+    }
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        std::fs::read_dir(path).map(drop)
+    } else if kind.is_file() || kind.is_socket() {
+        std::fs::File::open(path).map(drop)
+    } else {
+        Ok(())
+    }
 }
 
 fn seal(session: &Session, bag: Option<u32>) -> CliResult {

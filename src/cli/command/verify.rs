@@ -86,14 +86,14 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
     if from_state && let Some(f) = fingerprints.first() {
         session.out.answer(format!("\nPinned: {}\n        (from this host's own incident; a stranger pins it from paper with --fingerprint)", grouped(&f.hex())));
     }
-    if let Some(custody) = custody {
-        // What was found counts, whether or not it can be told to the ledger.
-        if let Err(e) = record(&custody, &report) {
-            session.out.tell(format!(
-                "warning: the ledger does not hold this verification: {}",
-                clean(&e.message)
-            ));
-        }
+    if let Some(custody) = custody
+        && let Err(e) = record(&custody, &report)
+    {
+        // A full disk, a read-only copy or a lost key takes nothing from what was found: the verdict is the answer.
+        session.out.tell(format!(
+            "the ledger was not told of this check: {}",
+            e.message
+        ));
     }
     Ok(verdict(report.exit))
 }
