@@ -441,7 +441,7 @@ fn the_key_of_an_incident_is_never_taken_into_a_bag_and_a_bag_never_takes_itself
         "refused before a bag was opened"
     );
     let home = user.home.to_str().expect("utf-8").to_owned();
-    let (answer, _) = user.expect(&["evidence", "add", &home], Exit::Ok);
+    let (answer, _) = user.expect(&["evidence", "add", &home], Exit::Missed);
     assert!(answer.contains("left out"), "{answer}");
     let mut todo = vec![user.home.join("fb/INC-OWN/bags")];
     while let Some(at) = todo.pop() {
