@@ -26,15 +26,6 @@ const NEXT_EXHIBIT: &str = "state/next-exhibit";
 /// So many first bytes decide how a source is cut (NUL = chunks).
 const HEAD: usize = 8 * 1024;
 
-/// What was done about one bag that a crash had left open.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Recovered {
-    /// Bag number.
-    pub bag: String,
-    /// Its seal.
-    pub sealed: BagSealed,
-}
-
 /// A store handle as the evidence crate's sink.
 pub(super) struct StoreSink(pub(super) Box<dyn Store>);
 
@@ -63,14 +54,14 @@ impl BagSink for StoreSink {
 }
 
 /// The bag that is being filled.
-struct Filling {
+pub(super) struct Filling {
     ledger: Arc<IncidentLedger>,
     clock: Arc<dyn Clock>,
     incident: String,
     acquired_by: String,
     number: String,
     refs: Refs,
-    writer: BagWriter<StoreSink>,
+    pub(super) writer: BagWriter<StoreSink>,
     current: Option<Current>,
     /// Held while this process has the bag, so that nobody recovers it meanwhile.
     _lock: LockGuard,
@@ -112,7 +103,7 @@ impl Exhibits for Custody {
 }
 
 impl Custody {
-    fn handle(&self) -> Result<Box<dyn Store>, CustodyError> {
+    pub(super) fn handle(&self) -> Result<Box<dyn Store>, CustodyError> {
         self.store().map_err(|e| CustodyError::Read {
             path: self.place.display().to_string(),
             detail: e.to_string(),
@@ -136,7 +127,7 @@ impl Custody {
         })
     }
 
-    fn filling(
+    pub(super) fn filling(
         &self,
         number: u32,
         refs: &Refs,
@@ -160,7 +151,7 @@ impl Custody {
         }
     }
 
-    fn bag_lock(&self, number: u32) -> Result<LockGuard, CustodyError> {
+    pub(super) fn bag_lock(&self, number: u32) -> Result<LockGuard, CustodyError> {
         let path = format!("state/bag-{number:04}.lock");
         match self.handle()?.lock(&path, std::time::Duration::ZERO) {
             Ok(Some(guard)) => Ok(guard),
@@ -219,7 +210,7 @@ impl Custody {
         }
     }
 
-    fn resume(&self, number: u32) -> Result<Resumed<StoreSink>, CustodyError> {
+    pub(super) fn resume(&self, number: u32) -> Result<Resumed<StoreSink>, CustodyError> {
         let source = self.handle()?;
         match BagWriter::recover(
             StoreSink(self.handle()?),
@@ -235,88 +226,9 @@ impl Custody {
             other => other.map_err(|e| worded(number, &e)),
         }
     }
-
-    /// Recovers and seals the bags that a crashed process left open: those of `run`, or those of no run. A bag that a living process
-    /// holds is left alone.
-    ///
-    /// # Errors
-    /// When what is on disk does not reproduce what was signed, or ledger or disk refuse; a rerun goes on.
-    pub fn recover_bags(&self, run: Option<&str>) -> Result<Vec<Recovered>, CustodyError> {
-        let open = self
-            .open_bags()?
-            .into_iter()
-            .filter(|(_, refs)| refs.run.as_deref() == run);
-        let mut done = Vec::new();
-        for (number, refs) in open {
-            let Ok(lock) = self.bag_lock(number) else {
-                continue;
-            };
-            let sealed = match self.resume(number)? {
-                Resumed::Sealed(sealed) => self.tell_late(number, &sealed, &refs)?,
-                Resumed::Open(writer, _) => {
-                    let mut bag = self.filling(number, &refs, *writer, lock);
-                    bag.finish_interrupted()?;
-                    match Box::new(bag).seal() {
-                        Err(CustodyError::Empty { .. }) => self.seal_empty(number, &refs)?,
-                        other => other?,
-                    }
-                }
-            };
-            done.push(Recovered {
-                bag: format!("{number:04}"),
-                sealed,
-            });
-        }
-        Ok(done)
-    }
-
-    /// A bag that was opened and got nothing before the crash holds a line that says so: an empty bag could never be sealed.
-    fn seal_empty(&self, number: u32, refs: &Refs) -> Result<BagSealed, CustodyError> {
-        let lock = self.bag_lock(number)?;
-        let Resumed::Open(writer, _) = self.resume(number)? else {
-            return Err(CustodyError::Empty {
-                bag: format!("{number:04}"),
-            });
-        };
-        let mut bag = self.filling(number, refs, *writer, lock);
-        bag.begin(&recovery_note())?;
-        bag.write(
-            format!(
-                "bag {number:04}: the acquiring process ended before it had taken anything in\n"
-            )
-            .as_bytes(),
-        )?;
-        bag.finish(Ended::Error(
-            "the acquiring process ended before it had taken anything in".into(),
-        ))?;
-        Box::new(bag).seal()
-    }
-
-    /// The seal is on disk and its entry is not: the crash came between the two.
-    fn tell_late(
-        &self,
-        number: u32,
-        sealed: &Sealed,
-        refs: &Refs,
-    ) -> Result<BagSealed, CustodyError> {
-        let body = BagSealed {
-            late: true,
-            ..sealed_body(sealed)
-        };
-        let refs = Refs {
-            bag: Some(format!("{number:04}")),
-            ..refs.clone()
-        };
-        self.ledger.locked(|inner| {
-            inner
-                .append(&[Draft::new(kind::BAG_SEALED, &body).about(refs)])
-                .map(|_| ())
-        })?;
-        Ok(body)
-    }
 }
 
-fn recovery_note() -> ExhibitDraft {
+pub(super) fn recovery_note() -> ExhibitDraft {
     ExhibitDraft {
         name: "recovery-note".into(),
         description: "note of the recovery: nothing had been taken in".into(),
@@ -331,7 +243,7 @@ fn recovery_note() -> ExhibitDraft {
 
 impl Filling {
     /// Ends what a crash cut off; its acquisition record says `crash` whatever we say.
-    fn finish_interrupted(&mut self) -> Result<(), CustodyError> {
+    pub(super) fn finish_interrupted(&mut self) -> Result<(), CustodyError> {
         let Some(source) = self.writer.active_source().map(str::to_owned) else {
             return Ok(());
         };
@@ -349,7 +261,11 @@ impl Filling {
         .map(|_| ())
     }
 
-    fn start(&mut self, draft: &ExhibitDraft, head: Option<Vec<u8>>) -> Result<(), CustodyError> {
+    pub(super) fn start(
+        &mut self,
+        draft: &ExhibitDraft,
+        head: Option<Vec<u8>>,
+    ) -> Result<(), CustodyError> {
         let exhibit = self.next_exhibit()?;
         self.current = Some(Current {
             draft: draft.clone(),
@@ -650,7 +566,7 @@ impl OpenBag for Filling {
     }
 }
 
-fn sealed_body(sealed: &Sealed) -> BagSealed {
+pub(super) fn sealed_body(sealed: &Sealed) -> BagSealed {
     BagSealed {
         bag: format!("{:04}", sealed.number),
         seal_sha256: hex(&sealed.seal_sha256),

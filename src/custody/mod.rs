@@ -13,9 +13,10 @@ mod fault;
 mod folder;
 mod incident_ledger;
 mod key;
+mod recovery;
 mod walk;
 
-pub use bags::Recovered;
 pub use folder::{Custody, OpenRequest, OpeningError};
 pub use incident_ledger::IncidentLedger;
+pub use recovery::Recovered;
 pub use walk::lies_in_own;
