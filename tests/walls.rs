@@ -62,7 +62,13 @@ fn is_test(path: &Path) -> bool {
 
 /// The part before the test module, without comments.
 fn code(text: &str) -> String {
-    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text);
+    let tests = ["\n#[cfg(test)]\nmod ", "\n#[cfg(all(test"];
+    let end = tests
+        .iter()
+        .filter_map(|t| text.find(t))
+        .min()
+        .unwrap_or(text.len());
+    let text = &text[..end];
     text.lines()
         .filter(|l| !l.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
