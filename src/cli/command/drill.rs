@@ -25,7 +25,7 @@ pub enum DrillCommand {
     Run {
         /// A built-in playbook that has answers for a drill
         playbook: String,
-        /// Id, else DRILL-DATE-XXXX
+        /// Id, else `DRILL-`, the date and 4 characters
         #[arg(long)]
         id: Option<String>,
     },

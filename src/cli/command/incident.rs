@@ -21,7 +21,7 @@ pub enum IncidentCommand {
     Open {
         /// One line: what it is
         title: String,
-        /// Id, else INC-DATE-XXXX
+        /// Id, else `INC-`, the date and 4 characters
         #[arg(long)]
         id: Option<String>,
         /// SEV1 (gravest) to SEV4

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, its `run`, nothing shared.
 
+pub mod approve;
 pub mod board;
 pub mod config;
 pub mod contain;
