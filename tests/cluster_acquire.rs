@@ -71,6 +71,7 @@ impl Incident {
             custody: Some(self.custody.clone()),
             ports: Ports {
                 cluster: Some(connected.cluster),
+                estate: None,
                 notifier: Arc::new(Messages::shown()),
                 clock: Arc::new(HostClock::new()),
                 random: Arc::new(HostRandom),

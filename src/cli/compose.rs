@@ -61,6 +61,7 @@ pub fn engine(
         documents: Some(custody.clone()),
         ports: Ports {
             cluster,
+            estate: None,
             notifier: Arc::new(messages(session)?),
             clock: session.clock.clone(),
             random: session.random.clone(),

@@ -85,6 +85,7 @@ impl Rehearsal {
             documents: Some(stage.custody.clone()),
             ports: Ports {
                 cluster: Some(stage.sim.cluster()),
+                estate: None,
                 notifier: Arc::new(Messages::shown()),
                 clock: Arc::new(HostClock::for_drill()),
                 random: Arc::new(HostRandom),

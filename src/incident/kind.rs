@@ -77,3 +77,14 @@ pub const CONTAIN_PROVEN: &str = "contain.proven";
 pub const CONTAIN_CANARY: &str = "contain.canary";
 /// Credentials that a contained pod could use: [`super::body::Credentials`].
 pub const CREDENTIALS_LISTED: &str = "contain.credentials";
+
+/// A rotation was planned: [`super::rotate::RotationPlanned`].
+pub const ROTATION_PLANNED: &str = "rotate.planned";
+/// Intent of one remote change to a credential: [`super::rotate::RotateIntent`].
+pub const ROTATE_INTENT: &str = "rotate.intent";
+/// Its outcome: [`super::rotate::RotateOutcome`].
+pub const ROTATE_OUTCOME: &str = "rotate.outcome";
+/// Something was looked at: [`super::rotate::RotateObserved`].
+pub const ROTATE_OBSERVED: &str = "rotate.observed";
+/// An item ended, for now or for good: [`super::rotate::RotateItem`].
+pub const ROTATE_ITEM: &str = "rotate.item";

@@ -8,6 +8,7 @@ pub mod clock_text;
 mod history;
 mod ids;
 pub mod kind;
+pub mod rotate;
 mod words;
 
 pub use history::{Actor, ActorKind, Draft, Entry, History, Refs};

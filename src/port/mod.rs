@@ -4,32 +4,48 @@
 //! Every method may be cut at any await; a change carries the identity (UID) and the precondition it was planned with.
 
 mod acquire;
+mod cloud;
 mod cluster_change;
 mod cluster_view;
+mod database;
 mod documents;
 mod error;
 mod exhibits;
 mod host;
+mod lease;
 mod ledger;
 mod notifier;
 mod operator;
 mod probe;
 mod run_files;
+mod secret;
 mod store;
+mod vault;
+mod workloads;
 
 pub use acquire::{Acquire, ByteStream, CaptureKind, Piece};
+pub use cloud::{
+    AccessKeySeen, Answer, CallerIdentity, Cloud, LastUsed, NewAccessKey, Page, Principal,
+    PrincipalSeen, ProbeAnswer, ProbeCall, Session, Signer, TrailBy, TrailEvent, TrailQuery,
+    UserSeen,
+};
 pub use cluster_change::{CanarySpec, ClusterChange, LabelChange, PolicySpec, WriteMode, Written};
 pub use cluster_view::{ClusterIdentity, ClusterView, Enforcement, LookScope, Right, RightAnswer};
+pub use database::{Database, Login, LoginAnswer, RoleSeen, Server, Sessions};
 pub use documents::Documents;
 pub use error::{Cause, PortError};
 pub use exhibits::{CustodyError, Ended, ExhibitDraft, Exhibits, OpenBag};
 pub use host::{Clock, HostClock, HostRandom, Random};
+pub use lease::{Claim, Held, LeaseTerms, Leases};
 pub use ledger::{Ledger, LedgerError};
 pub use notifier::{Message, Notifier};
 pub use operator::{ManualQuestion, Operator, Question, Reply, RunEvent, SignedText};
 pub use probe::{Probe, ProbeResult, ProbeSource, ProbeTarget, Sockets, Tried};
 pub use run_files::RunFiles;
+pub use secret::{FingerprintKey, Secret};
 pub use store::{LockGuard, Store};
+pub use vault::{CURRENT, PENDING, PREVIOUS, SecretSeen, SecretVersion, Vault, VersionRef};
+pub use workloads::{Consumer, Rollout, SecretObject, SecretWrite, Workloads};
 
 use std::sync::Arc;
 
@@ -46,11 +62,30 @@ pub struct Cluster {
     pub acquire: Arc<dyn Acquire>,
 }
 
+/// What rotation works on.
+#[derive(Clone)]
+pub struct Estate {
+    /// The cloud account.
+    pub cloud: Arc<dyn Cloud>,
+    /// Its secret store.
+    pub vault: Arc<dyn Vault>,
+    /// Database servers.
+    pub database: Arc<dyn Database>,
+    /// Consumers in the cluster, if the command has one.
+    pub workloads: Option<Arc<dyn Workloads>>,
+    /// Who else rotates in this account.
+    pub leases: Arc<dyn Leases>,
+    /// The incident's fingerprint key.
+    pub fingerprint: Arc<FingerprintKey>,
+}
+
 /// Everything an action may use.
 #[derive(Clone)]
 pub struct Ports {
     /// The cluster, if the command has one.
     pub cluster: Option<Cluster>,
+    /// What rotation works on, if the command has an account.
+    pub estate: Option<Estate>,
     /// Messages.
     pub notifier: Arc<dyn Notifier>,
     /// Time.

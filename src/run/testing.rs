@@ -530,6 +530,7 @@ impl Lab {
             files: self.files.clone(),
             ports: Ports {
                 cluster: None,
+                estate: None,
                 notifier: Arc::new(Silent),
                 clock: Arc::new(FixedClock(Arc::clone(&self.ledger.minutes))),
                 random: Arc::new(Counting::default()),

@@ -101,6 +101,7 @@ fn context(folder: Arc<Folder>) -> Context {
         documents: Some(folder),
         ports: Ports {
             cluster: None,
+            estate: None,
             notifier: Arc::new(Silent),
             clock: Arc::new(Still),
             random: Arc::new(HostRandom),

@@ -126,6 +126,7 @@ impl Fakes {
             documents: None,
             ports: Ports {
                 cluster: Some(self.cluster()),
+                estate: None,
                 notifier: Arc::new(self.clone()),
                 clock: Arc::new(HostClock::new()),
                 random: Arc::new(HostRandom),

@@ -96,6 +96,7 @@ impl World {
                     probe: Arc::new(self.clone()),
                     acquire: Arc::new(self.clone()),
                 }),
+                estate: None,
                 notifier: Arc::new(self.clone()),
                 clock: Arc::new(HostClock::for_drill()),
                 random: Arc::new(HostRandom),
