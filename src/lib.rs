@@ -43,6 +43,7 @@ pub mod playbook;
 pub mod port;
 pub mod reach;
 pub mod report;
+pub mod rotation;
 pub mod run;
 
 #[cfg(feature = "adapters")]

@@ -1,0 +1,3 @@
+//! Rotation, thought through before anything is touched.
+
+pub mod password;
