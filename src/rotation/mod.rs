@@ -5,6 +5,7 @@
 //! - [`journal`]: the view of one item's entries in the ledger.
 //! - [`machine`]: `next(item, journal, seen)`: what to do now. One file per kind of credential.
 //! - [`call`]: the remote changes that a machine may ask for, and what of them may be written down.
+//! - [`password`]: new passwords, and the verifier that a database server is told instead.
 //!
 //! The ledger is the write-ahead log; there is no second one. Who carries a plan out (`action::eradicate`) writes the intent of each
 //! change, sends it, writes the outcome, and asks the machine again; after a crash it looks at the world first.

@@ -1,4 +1,4 @@
-//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
+//! What live tests share: the lab ([`lab`]), a real database ([`postgres`]), a proxy that loses replies ([`proxy`]) and
 //! somebody who types our commands (`responder`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod lab;
+pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "adapters")]
 pub mod responder;
