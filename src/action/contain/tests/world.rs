@@ -89,6 +89,7 @@ impl World {
             ledger: Arc::new(self.clone()),
             custody: None,
             documents: None,
+            files: Arc::new(crate::action::NoFiles),
             ports: Ports {
                 cluster: Some(Cluster {
                     view: Arc::new(self.clone()),
