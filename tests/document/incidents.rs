@@ -378,6 +378,7 @@ pub fn breach(mode: Mode) -> History {
             move_out: BTreeMap::new(),
             cannot: vec!["the node itself always reaches its pods".into()],
             warnings: vec![],
+            already: false,
         },
     );
     for what in ["create_policy", "label", "move_out"] {

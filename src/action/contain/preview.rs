@@ -86,6 +86,7 @@ async fn dry_run(
 ) -> Result<(), ActionError> {
     let places: BTreeSet<(String, String)> = plans
         .iter()
+        .filter(|p| !p.denied)
         .map(|p| (p.pod.namespace.clone(), p.containment.clone()))
         .collect();
     for (namespace, containment) in places {
@@ -104,11 +105,19 @@ async fn dry_run(
         try_one(cluster, &change, preview).await?;
     }
     for plan in plans {
-        preview.changes.push(format!(
-            "A: label {} with firebreak/quarantine={}",
-            plan.pod.id(),
-            plan.containment
-        ));
+        preview.changes.push(if plan.denied {
+            format!(
+                "A: {} is denied already under {}; what is missing is finished",
+                plan.pod.id(),
+                plan.containment
+            )
+        } else {
+            format!(
+                "A: label {} with firebreak/quarantine={}",
+                plan.pod.id(),
+                plan.containment
+            )
+        });
         if plan.has_phase_b() {
             preview
                 .changes

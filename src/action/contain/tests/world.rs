@@ -105,6 +105,13 @@ impl World {
             progress: Arc::new(|_| {}),
         }
     }
+    /// A context of the same step in another run: somebody typed the command again instead of `resume`.
+    pub(super) fn step_of_another_run(&self, step: &str) -> Context {
+        Context {
+            run: RunId::parse("run-bbbbbbbbbbbbbbbb").expect("run"),
+            ..self.step(step)
+        }
+    }
     /// The dead process is started again.
     pub(super) fn revive(&self) {
         let mut s = self.lock();
