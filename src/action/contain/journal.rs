@@ -138,7 +138,9 @@ impl Journal {
             // Refused, or somebody else's value was there: what was in force before is so still, or nothing of ours came to be.
             (false, false, _) => match self.live[at].confirmed.take() {
                 Some(confirmed) => {
-                    self.live[at].before.retain(|k, _| confirmed.contains_key(k));
+                    self.live[at]
+                        .before
+                        .retain(|k, _| confirmed.contains_key(k));
                     self.live[at].written = confirmed;
                     self.live[at].seen = true;
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::action::{ActionError, Context, Preview};
+use crate::action::{ActionError, Class, Context, Preview};
 use crate::port::{Cause, Cluster, PortError, WriteMode};
 use crate::reach::cluster::{ClusterSnapshot, ServiceAccount};
 use crate::reach::isolation::IsolationPlan;
@@ -31,7 +31,18 @@ pub(super) async fn isolate(cx: &Context, args: &IsolateArgs) -> Result<Preview,
         ..Preview::default()
     };
     bind_cluster(cluster, &mut preview).await?;
-    let (world, plans) = targets::plan(cx, &args.named(), args.phase_a_only).await?;
+    let (world, plans) = match targets::plan(cx, &args.named(), args.phase_a_only).await {
+        Ok(planned) => planned,
+        // No such pod, or another one under its name: the step could only be refused, so the plan says it.
+        Err(e) if matches!(e.class, Class::Refused | Class::Conflict) => {
+            let hint = e.hint.as_ref().map(|h| format!("; instead: {h}"));
+            preview
+                .blocked
+                .push(e.to_string() + &hint.unwrap_or_default());
+            return Ok(preview);
+        }
+        Err(e) => return Err(e),
+    };
     for plan in &plans {
         let key = format!("pod {}", plan.pod.id());
         preview.binding.insert(key, plan.pod.uid.clone());
@@ -174,7 +185,8 @@ async fn try_one(
     }
 }
 
-fn missing_right(e: PortError) -> ActionError {
+/// A right that is missing, with the role that holds it.
+pub(super) fn missing_right(e: PortError) -> ActionError {
     ActionError::from(e).hint("firebreak permissions contain")
 }
 
