@@ -8,15 +8,16 @@ use tokio::sync::watch;
 use crate::action::{self, Actions};
 use crate::adapter::webhook::{Messages, Webhook};
 use crate::custody::Custody;
-use crate::incident::{Actor, ActorKind};
+use crate::incident::{Actor, ActorKind, IncidentId, Mode};
 use crate::plan::Policy;
-use crate::port::{Cluster, Operator, Ports};
+use crate::port::{Cluster, Documents, Exhibits, Ledger, Operator, Ports, RunFiles};
 use crate::run::{Ending, Engine, EngineError, RunEnd};
 
 use super::error::CliError;
 use super::exit::Exit;
 use super::explain;
 use super::session::Session;
+use super::unopened::Unopened;
 
 /// How long a run at this terminal waits for people elsewhere before it parks.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,7 +40,68 @@ pub fn engine(
     operator: Arc<dyn Operator>,
     executor: Option<&str>,
 ) -> Result<Engine, CliError> {
-    let history = custody.history()?;
+    let held = Held {
+        incident: custody.id().clone(),
+        mode: custody.history()?.mode,
+        policy: policy(custody)?,
+        ledger: custody.ledger(),
+        exhibits: custody.clone(),
+        files: custody.clone(),
+        documents: Some(custody.clone()),
+    };
+    assemble(session, held, cluster, operator, executor)
+}
+
+/// The engine of an incident that is not open yet: it makes plans, and can carry out none.
+///
+/// # Errors
+/// When the policy for new incidents cannot be read, or the webhook's address is wrong.
+pub fn planner(
+    session: &Session,
+    unopened: &Arc<Unopened>,
+    cluster: Option<Cluster>,
+    operator: Arc<dyn Operator>,
+) -> Result<Engine, CliError> {
+    let (name, trust) = super::command::policy::current(session)?;
+    let read = |name: &str| trust.get(name).map(Vec::as_slice);
+    let policy = match (name.as_str(), read("people.yaml"), read("allowed_signers")) {
+        ("solo", ..) => Policy::solo(),
+        (_, Some(people), Some(signers)) => team(people, signers, read("revoked_keys"))?,
+        _ => {
+            let why = format!("the policy `{name}` has no people and signers");
+            return Err(CliError::new(Exit::Usage, "FB1108", why));
+        }
+    };
+    let held = Held {
+        incident: unopened.id.clone(),
+        mode: unopened.mode,
+        policy,
+        ledger: unopened.clone(),
+        exhibits: unopened.clone(),
+        files: unopened.clone(),
+        documents: None,
+    };
+    assemble(session, held, cluster, operator, None)
+}
+
+/// What an engine holds of its incident.
+struct Held {
+    incident: IncidentId,
+    mode: Mode,
+    policy: Policy,
+    ledger: Arc<dyn Ledger>,
+    exhibits: Arc<dyn Exhibits>,
+    files: Arc<dyn RunFiles>,
+    documents: Option<Arc<dyn Documents>>,
+}
+
+fn assemble(
+    session: &Session,
+    held: Held,
+    cluster: Option<Cluster>,
+    operator: Arc<dyn Operator>,
+    executor: Option<&str>,
+) -> Result<Engine, CliError> {
     let executor = executor
         .map(str::to_owned)
         .or_else(|| Some(session.config.me.value.clone()).filter(|m| !m.is_empty()));
@@ -52,13 +114,13 @@ pub fn engine(
         },
     );
     Ok(Engine {
-        incident: custody.id().clone(),
-        mode: history.mode,
-        policy: policy(custody)?,
-        ledger: custody.ledger(),
-        exhibits: custody.clone(),
-        files: custody.clone(),
-        documents: Some(custody.clone()),
+        incident: held.incident,
+        mode: held.mode,
+        policy: held.policy,
+        ledger: held.ledger,
+        exhibits: held.exhibits,
+        files: held.files,
+        documents: held.documents,
         ports: Ports {
             cluster,
             notifier: Arc::new(messages(session)?),
@@ -90,8 +152,11 @@ pub fn policy(custody: &Custody) -> Result<Policy, CliError> {
             "the incident's policy is `team` and its trust files are not pinned",
         ));
     };
-    let revoked = read("revoked_keys")?;
-    Policy::team(&people, &signers, revoked.as_deref())
+    team(&people, &signers, read("revoked_keys")?.as_deref())
+}
+
+fn team(people: &[u8], signers: &[u8], revoked: Option<&[u8]>) -> Result<Policy, CliError> {
+    Policy::team(people, signers, revoked)
         .map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))
 }
 
@@ -162,7 +227,10 @@ pub fn exit_of(end: &RunEnd) -> Exit {
         exit = exit.worst(Exit::InDoubt);
     }
     for path in &end.failed {
-        exit = exit.worst(match end.steps.get(path).and_then(|s| s.class.as_deref()) {
+        let step = end.steps.get(path);
+        exit = exit.worst(match step.and_then(|s| s.class.as_deref()) {
+            // A release that others stood in the way of is stuck, like any undo that is.
+            _ if step.and_then(|s| s.code.as_deref()) == Some("FB1210") => Exit::Stuck,
             Some("denied") => Exit::Denied,
             Some("conflict") => Exit::Stale,
             _ => Exit::Failed,

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod operator;
 pub mod output;
 pub mod session;
+pub mod unopened;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
