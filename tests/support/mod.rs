@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod books;
 pub mod lab;
 pub mod proxy;
 #[cfg(feature = "adapters")]

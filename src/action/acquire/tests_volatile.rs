@@ -33,7 +33,9 @@ async fn the_most_volatile_comes_first_and_every_exhibit_names_its_pod() {
     let names: Vec<&str> = taken.iter().map(|t| t.draft.name.as_str()).collect();
     let order = [
         "pod1-sockets",
+        "pod1-conntrack",
         "pod1-processes",
+        "pod1-executables",
         "pod1-object",
         "pod1-events",
         "pod1-log-tail",
@@ -41,7 +43,7 @@ async fn the_most_volatile_comes_first_and_every_exhibit_names_its_pod() {
     ];
     assert_eq!(names, order);
     assert!(taken.is_sorted_by_key(|t| t.draft.volatility));
-    assert_eq!(applied.result["exhibits"], 6);
+    assert_eq!(applied.result["exhibits"], 8);
     assert_eq!(applied.result["incomplete"], json!([]));
     let system = &taken[0].draft.system;
     for (key, value) in [
@@ -52,7 +54,7 @@ async fn the_most_volatile_comes_first_and_every_exhibit_names_its_pod() {
         assert_eq!(system.get(key).map(String::as_str), Some(value));
     }
     assert_eq!(taken[0].draft.trust.as_deref(), Some("low"));
-    assert_eq!(taken[4].draft.trust, None);
+    assert_eq!(taken[6].draft.trust, None);
 }
 
 #[tokio::test]
@@ -158,7 +160,9 @@ async fn an_image_without_tools_is_said_and_the_rest_is_taken() {
     let said = applied.result["incomplete"].to_string();
     assert!(
         said.contains("no running container has a tool")
-            && said.contains("has no tool to list them"),
+            && said.contains("has no tool to list them")
+            && said.contains("no sh or no sha256sum")
+            && said.contains("on its node node-1 only"),
         "{said}"
     );
     let taken = fakes.taken();
@@ -169,6 +173,98 @@ async fn an_image_without_tools_is_said_and_the_rest_is_taken() {
         "an empty log makes no exhibit"
     );
     assert!(fakes.taken()[2].text().contains("\"empty\""));
+}
+
+/// Answers of a container by the words of the command.
+fn only(word: &'static str, answer: fn() -> Vec<Result<Piece, PortError>>) -> Fakes {
+    let fakes = Fakes::new();
+    fakes.pod("web");
+    fakes.answers(move |_, kind| {
+        let asked = format!("{kind:?}").contains(word);
+        let all = || Piece::End {
+            exit: Some(0),
+            stderr: String::new(),
+        };
+        Some(if asked {
+            answer()
+        } else {
+            vec![Ok(Piece::Bytes(b"x\n".to_vec())), Ok(all())]
+        })
+    });
+    fakes
+}
+
+#[tokio::test]
+async fn an_executable_that_cannot_be_read_is_named_and_the_other_hashes_are_kept() {
+    let fakes = only("sha256sum", || {
+        let end = Piece::End {
+            exit: Some(3),
+            stderr: "process 7 (/usr/bin/x): its executable cannot be read".into(),
+        };
+        let lines = b"00ff 1 /bin/app\nunreadable 7 /usr/bin/x\n".to_vec();
+        vec![Ok(Piece::Bytes(lines)), Ok(end)]
+    });
+    let applied = Volatile
+        .apply(&fakes.context(), &one())
+        .await
+        .expect("applied");
+    let said = applied.result["incomplete"].to_string();
+    assert!(said.contains("process 7 (/usr/bin/x)"), "{said}");
+    let taken = fakes.taken();
+    let hashes = taken.iter().find(|t| t.draft.name == "pod1-executables");
+    let hashes = hashes.expect("the list is an exhibit");
+    assert!(hashes.text().starts_with("00ff 1 /bin/app"));
+    assert!(matches!(hashes.ended, Some(Ended::Error(_))));
+}
+
+#[tokio::test]
+async fn connection_tracking_that_the_pod_may_not_see_is_named_with_what_to_type_at_its_node() {
+    let fakes = only("nf_conntrack", || {
+        vec![Ok(Piece::End {
+            exit: Some(1),
+            stderr: "cat: can't open '/proc/net/nf_conntrack'".into(),
+        })]
+    });
+    let applied = Volatile
+        .apply(&fakes.context(), &one())
+        .await
+        .expect("applied");
+    let said = applied.result["incomplete"].to_string();
+    assert!(said.contains("on its node node-1 only"), "{said}");
+    let taken = fakes.taken();
+    assert!(!taken.iter().any(|t| t.draft.name == "pod1-conntrack"));
+    assert!(taken.iter().any(|t| t.draft.name == "pod1-executables"));
+}
+
+/// The very script, run by the shell of this host in a process that we started: our own executable is in its list.
+#[test]
+fn the_script_hashes_what_a_process_runs() {
+    use sha2::{Digest as _, Sha256};
+    use std::process::Command;
+    let found = Command::new("sh")
+        .args(["-c", "command -v sha256sum"])
+        .output();
+    if !found.is_ok_and(|o| o.status.success()) {
+        eprintln!("SKIPPED: needs sh and sha256sum");
+        return;
+    }
+    let pid = std::process::id().to_string();
+    // Only this process: the others of the host are nobody's business here.
+    let script =
+        super::inside::EXECUTABLES.replace("/proc/[0-9]*", &format!("/proc/{pid} /proc/{pid}"));
+    let ran = Command::new("sh").args(["-c", &script]).output();
+    let ran = ran.expect("a shell runs");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let own = std::fs::read("/proc/self/exe").expect("our own executable");
+    let sum = format!("{:x}", Sha256::digest(&own));
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(ran.status.success() && lines.len() == 2, "{said}");
+    assert!(
+        lines
+            .iter()
+            .all(|l| l.starts_with(&format!("{sum} {pid} /"))),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::incident::{Category, Effect, Phase};
 use crate::port::{CaptureKind, Cluster, Right};
 
 use super::bag::{Limit, StepBag};
-use super::inside::{processes, sockets};
+use super::inside::Inside;
 use super::pods::{self, PodArgs, Source};
 use super::{READS, RESULT, look_for_bag, right, wide};
 
@@ -67,7 +67,7 @@ pub(super) fn check(value: &Value) -> Result<(), ArgError> {
 
 static SPEC: ActionSpec = ActionSpec {
     name: "acquire.volatile",
-    about: "Copies sockets, processes, status, events and log tails of pods, most volatile first, within seconds.",
+    about: "Copies sockets, processes and their executables' hashes, status, events and log tails of pods, most volatile first, within seconds.",
     effect: Effect::Read,
     phase: Phase::Containment,
     uses: &[Use::Call],
@@ -189,8 +189,13 @@ async fn of_pod(
     source: &Source,
     limit: &Limit,
 ) -> Result<(), ActionError> {
-    sockets(cx, cluster, bag, source, limit).await?;
-    processes(cx, cluster, bag, source, limit).await?;
+    let inside = Inside {
+        cx,
+        cluster,
+        source,
+        limit,
+    };
+    inside.take(bag).await?;
     objects(cluster, bag, source, limit).await?;
     for container in &source.pod.containers {
         if container.container_id.is_empty() {
