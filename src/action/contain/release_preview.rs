@@ -9,7 +9,7 @@ use crate::incident::body::ObjectRef;
 use crate::port::{Cause, Cluster, Right, WriteMode};
 use crate::reach::cluster::PodName;
 
-use super::canary::CREATE_CANARY;
+use super::canary::{CREATE_CANARY, REMOVAL};
 use super::isolate_workload::{CREATE_POLICY, LABEL, LABEL_FIELD, MOVE_OUT};
 use super::journal::{Fields, Journal, Live};
 use super::naming::place;
@@ -174,11 +174,7 @@ async fn may_remove_canaries(cluster: &Cluster, writes: &[Live]) -> Result<(), A
         .iter()
         .filter(|l| l.what == CREATE_CANARY)
         .flat_map(|l| {
-            [
-                Right::new("apps", "replicasets", "delete"),
-                Right::new("", "pods", "delete"),
-            ]
-            .map(|r| r.within(&l.object.namespace))
+            REMOVAL.map(|r| Right::new(r.group, r.resource, r.verb).within(&l.object.namespace))
         })
         .collect();
     if rights.is_empty() {

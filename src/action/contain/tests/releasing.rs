@@ -349,3 +349,25 @@ async fn a_bare_pod_gets_no_deletion_cost_that_nobody_reads() {
     assert_eq!(world.lock().writes - before, 3, "labels, ours, policy");
     assert_eq!(world.pod("web-0").labels, found.labels);
 }
+
+#[tokio::test]
+async fn a_release_that_could_not_remove_our_throw_away_pods_is_refused_beforehand() {
+    let (_, world) = isolated().await;
+    let spec = crate::port::CanarySpec {
+        namespace: "firebreak-hands".into(),
+        name: "firebreak-canary-00000000".into(),
+        node: "node-1".into(),
+        image: "busybox".into(),
+        quarantine: "x".into(),
+    };
+    super::super::canary::announce(&world.step("canary"), &spec).expect("written");
+    let shown = preview(&world).await.expect("a preview").changes;
+    assert!(
+        shown.iter().any(|c| c.contains("throw-away pods")),
+        "{shown:?}"
+    );
+    world.lock().lacks = Some("replicasets".into());
+    let error = preview(&world).await.expect_err("denied");
+    assert_eq!((error.class, error.code), (Class::Denied, "FB0405"));
+    assert!(error.message.contains("replicasets"), "{error}");
+}

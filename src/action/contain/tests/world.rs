@@ -64,6 +64,8 @@ pub(super) struct State {
     pub stalled: Vec<String>,
     /// Probes that the plugin lets through before it enforces.
     pub late: usize,
+    /// A resource for which every right is missing.
+    pub lacks: Option<String>,
     /// Objects made so far.
     pub made: usize,
 }
