@@ -74,7 +74,7 @@ pub(super) const REMOVAL: [RightSpec; 6] = [
     right("networking.k8s.io", "networkpolicies", "delete"),
 ];
 
-static RIGHTS: [RightSpec; 16] = [
+static RIGHTS: [RightSpec; 17] = [
     REMOVAL[0],
     REMOVAL[1],
     REMOVAL[2],
@@ -91,6 +91,8 @@ static RIGHTS: [RightSpec; 16] = [
     right("", "pods", "get"),
     right("", "pods", "patch"),
     right("", "pods/exec", "create"),
+    // The upgrade of an exec is a GET; servers from 1.35 on ask for create as well.
+    right("", "pods/exec", "get"),
 ];
 
 static SPEC: ActionSpec = ActionSpec {
