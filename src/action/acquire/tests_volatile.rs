@@ -176,7 +176,10 @@ async fn an_image_without_tools_is_said_and_the_rest_is_taken() {
 }
 
 /// Answers of a container by the words of the command.
-fn only(word: &'static str, answer: fn() -> Vec<Result<Piece, PortError>>) -> Fakes {
+fn only(
+    word: &'static str,
+    answer: impl Fn() -> Vec<Result<Piece, PortError>> + Send + Sync + 'static,
+) -> Fakes {
     let fakes = Fakes::new();
     fakes.pod("web");
     fakes.answers(move |_, kind| {
@@ -218,22 +221,24 @@ async fn an_executable_that_cannot_be_read_is_named_and_the_other_hashes_are_kep
 }
 
 #[tokio::test]
-async fn connection_tracking_that_the_pod_may_not_see_is_named_with_what_to_type_at_its_node() {
-    let fakes = only("nf_conntrack", || {
-        vec![Ok(Piece::End {
-            exit: Some(1),
-            stderr: "cat: can't open '/proc/net/nf_conntrack'".into(),
-        })]
-    });
-    let applied = Volatile
-        .apply(&fakes.context(), &one())
-        .await
-        .expect("applied");
-    let said = applied.result["incomplete"].to_string();
-    assert!(said.contains("on its node node-1 only"), "{said}");
-    let taken = fakes.taken();
-    assert!(!taken.iter().any(|t| t.draft.name == "pod1-conntrack"));
-    assert!(taken.iter().any(|t| t.draft.name == "pod1-executables"));
+async fn connection_tracking_that_the_pod_does_not_show_is_named_with_what_to_type_at_its_node() {
+    let end = |exit, stderr: &str| {
+        let stderr = stderr.to_owned();
+        vec![Ok(Piece::End { exit, stderr })]
+    };
+    // Not readable, and readable but empty: the node tracks for the pod.
+    for (exit, stderr) in [(1, "cat: can't open '/proc/net/nf_conntrack'"), (0, "")] {
+        let fakes = only("nf_conntrack", move || end(Some(exit), stderr));
+        let applied = Volatile
+            .apply(&fakes.context(), &one())
+            .await
+            .expect("applied");
+        let said = applied.result["incomplete"].to_string();
+        assert!(said.contains("on its node node-1 only"), "{exit}: {said}");
+        let taken = fakes.taken();
+        assert!(!taken.iter().any(|t| t.draft.name == "pod1-conntrack"));
+        assert!(taken.iter().any(|t| t.draft.name == "pod1-executables"));
+    }
 }
 
 /// The very script, run by the shell of this host in a process that we started: our own executable is in its list.
