@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use firebreak_evidence::acquisition::{AcquisitionRecord, EndState, Ended as RawEnded, Tool};
 use firebreak_evidence::bag::{BagError, BagSpec, BagWriter, Resumed, SealInputs, Sealed};
 use firebreak_evidence::encoding::{hex, sha256, unhex};
+use firebreak_evidence::gate::{GateError, HEADS};
 use firebreak_evidence::record::Mode as Cut;
-use firebreak_evidence::source::BagSink;
 
 use crate::incident::body::{BagOpened, BagSealed, ExhibitAcquired};
 use crate::incident::clock_text::{millis, seconds};
 use crate::incident::{Category, Draft, Entry, Refs, kind};
-use crate::port::{
-    Clock, CustodyError, Ended, ExhibitDraft, Exhibits, LockGuard, OpenBag, Random, Store,
-};
+use crate::port::{CustodyError, Ended, ExhibitDraft, Exhibits, LockGuard, OpenBag, Random, Store};
 
+use super::fault;
 use super::folder::Custody;
-use super::incident_ledger::{IncidentLedger, Inner, Keep, chain};
+use super::incident_ledger::{Inner, Keep, chain, is_tampering};
 use super::walk;
 
 /// The number of the next exhibit, so that two processes never give one number twice.
@@ -26,42 +24,12 @@ const NEXT_EXHIBIT: &str = "state/next-exhibit";
 /// So many first bytes decide how a source is cut (NUL = chunks).
 const HEAD: usize = 8 * 1024;
 
-/// A store handle as the evidence crate's sink.
-pub(super) struct StoreSink(pub(super) Box<dyn Store>);
-
-impl BagSink for StoreSink {
-    fn create(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.create(path)
-    }
-    fn append(&mut self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.append(path, bytes)
-    }
-    fn sync_data(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_data(path)
-    }
-    fn rename(&mut self, from: &str, to: &str) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn truncate(&mut self, path: &str, len: u64) -> std::io::Result<()> {
-        self.0.truncate(path, len)
-    }
-    fn make_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.make_dir(path)
-    }
-}
-
 /// The bag that is being filled.
 pub(super) struct Filling {
-    ledger: Arc<IncidentLedger>,
-    clock: Arc<dyn Clock>,
-    incident: String,
-    acquired_by: String,
+    custody: Custody,
     number: String,
     refs: Refs,
-    pub(super) writer: BagWriter<StoreSink>,
+    pub(super) writer: BagWriter<Box<dyn Store>>,
     current: Option<Current>,
     /// Held while this process has the bag, so that nobody recovers it meanwhile.
     _lock: LockGuard,
@@ -96,8 +64,7 @@ impl Exhibits for Custody {
         })?;
         let lock = lock.ok_or_else(|| CustodyError::Host("no lock for the bag".into()))?;
         let spec = self.spec(number)?;
-        let writer =
-            BagWriter::open(StoreSink(self.handle()?), spec).map_err(|e| worded(number, &e))?;
+        let writer = BagWriter::open(self.handle()?, spec).map_err(|e| worded(number, &e))?;
         Ok(Box::new(self.filling(number, refs, writer, lock)))
     }
 }
@@ -131,15 +98,12 @@ impl Custody {
         &self,
         number: u32,
         refs: &Refs,
-        writer: BagWriter<StoreSink>,
+        writer: BagWriter<Box<dyn Store>>,
         lock: LockGuard,
     ) -> Filling {
         let number = format!("{number:04}");
         Filling {
-            ledger: self.ledger.clone(),
-            clock: self.clock.clone(),
-            incident: self.id.to_string(),
-            acquired_by: self.acquired_by.clone(),
+            custody: self.clone(),
             refs: Refs {
                 bag: Some(number.clone()),
                 ..refs.clone()
@@ -202,24 +166,25 @@ impl Custody {
                 if recovery.is_some() {
                     bag.finish_interrupted()?;
                 }
+                self.tell_missing_exhibits(number, &refs)?;
                 Ok(Box::new(bag))
             }
-            Resumed::Sealed(_) => Err(CustodyError::Host(format!(
-                "bag {number:04} is sealed already"
-            ))),
+            Resumed::Sealed(sealed) => {
+                self.tell_missing_exhibits(number, &refs)?;
+                self.tell_late(number, &sealed, &refs)?;
+                Err(CustodyError::Host(format!(
+                    "bag {number:04} is sealed already"
+                )))
+            }
         }
     }
 
-    pub(super) fn resume(&self, number: u32) -> Result<Resumed<StoreSink>, CustodyError> {
+    pub(super) fn resume(&self, number: u32) -> Result<Resumed<Box<dyn Store>>, CustodyError> {
         let source = self.handle()?;
-        match BagWriter::recover(
-            StoreSink(self.handle()?),
-            source.as_ref(),
-            self.spec(number)?,
-        ) {
+        match BagWriter::recover(self.handle()?, source.as_ref(), self.spec(number)?) {
             // The crash came between `bag.opened` and the bag's journal: there is nothing on disk, so it is opened now.
             Err(BagError::NotOpen(_)) => {
-                let writer = BagWriter::open(StoreSink(self.handle()?), self.spec(number)?)
+                let writer = BagWriter::open(self.handle()?, self.spec(number)?)
                     .map_err(|e| worded(number, &e))?;
                 Ok(Resumed::Open(Box::new(writer), None))
             }
@@ -270,7 +235,7 @@ impl Filling {
         self.current = Some(Current {
             draft: draft.clone(),
             exhibit,
-            started: millis(self.clock.now()),
+            started: millis(self.custody.clock.now()),
             head,
         });
         Ok(())
@@ -278,9 +243,9 @@ impl Filling {
 
     /// Takes the next exhibit number. A crash right after leaves a gap, never a number given twice.
     fn next_exhibit(&mut self) -> Result<String, CustodyError> {
-        let incident = self.incident.clone();
-        let store = &mut self.writer.sink_mut().0;
-        self.ledger.locked(|inner| {
+        let custody = &self.custody;
+        let store = self.writer.sink_mut();
+        custody.ledger.locked(|inner| {
             let failed = |e: std::io::Error| CustodyError::Write {
                 path: NEXT_EXHIBIT.into(),
                 detail: e.to_string(),
@@ -295,7 +260,7 @@ impl Filling {
             store
                 .replace(NEXT_EXHIBIT, format!("{}\n", next + 1).as_bytes())
                 .map_err(failed)?;
-            Ok(format!("{incident}/E-{next:04}"))
+            Ok(format!("{}/E-{next:04}", custody.id))
         })
     }
 
@@ -329,7 +294,7 @@ impl Filling {
 
     /// Makes what came in durable and signs a head over it.
     fn commit(&mut self) -> Result<(), CustodyError> {
-        let (ledger, writer) = (self.ledger.clone(), &mut self.writer);
+        let (ledger, writer) = (&self.custody.ledger, &mut self.writer);
         ledger.locked(|inner: &mut Inner| {
             let (mut gate, signer) = (inner.gate()?, inner.signer()?);
             let number = writer.number();
@@ -346,7 +311,7 @@ impl Filling {
             .current
             .take()
             .ok_or_else(|| CustodyError::Host("no exhibit was begun".into()))?;
-        let finished = millis(self.clock.now());
+        let finished = millis(self.custody.clock.now());
         let record = AcquisitionRecord {
             exhibit: current.exhibit.clone(),
             kind: current.draft.category.to_string(),
@@ -367,7 +332,7 @@ impl Filling {
                 measured: finished.clone(),
             },
             volatility: current.draft.volatility,
-            acquired_by: self.acquired_by.clone(),
+            acquired_by: self.custody.acquired_by.clone(),
             tlp: "TLP:AMBER".into(),
             ended: ended.clone(),
             ..AcquisitionRecord::default()
@@ -405,7 +370,8 @@ impl Filling {
             ..self.refs.clone()
         };
         let draft = Draft::new(kind::EXHIBIT_ACQUIRED, &acquired).about(refs);
-        self.ledger
+        self.custody
+            .ledger
             .locked(|inner| inner.append(&[draft]).map(|_| ()))?;
         Ok(acquired)
     }
@@ -462,33 +428,28 @@ impl OpenBag for Filling {
             path: path.display().to_string(),
             detail: e.to_string(),
         };
-        if walk::lies_in_own(path) {
-            let own = std::io::Error::other(
-                "it is firebreak's own: keys stay where they are, bags are handed over whole",
-            );
-            return Err(cannot(&own));
-        }
-        let meta = std::fs::metadata(path).map_err(|e| cannot(&e))?;
         let mut taken = 0;
-        if !meta.is_dir() {
-            let mut file = std::fs::File::open(path).map_err(|e| cannot(&e))?;
-            self.begin(exhibit)?;
-            let failed = walk::read_all(&mut file, |bytes| {
-                taken += bytes.len() as u64;
-                progress(taken);
-                self.write(bytes)
-            })?;
-            return self
-                .finish(failed.map_or(Ended::Complete, |why| Ended::Error(why.to_string())));
-        }
-        let walked = walk::folder(path).map_err(|e| cannot(&e))?;
+        let folder = match walk::named(path).map_err(|e| cannot(&e))? {
+            walk::Named::Folder(folder) => folder,
+            walk::Named::File(mut file) => {
+                self.begin(exhibit)?;
+                let failed = walk::read_all(&mut file, |bytes| {
+                    taken += bytes.len() as u64;
+                    progress(taken);
+                    self.write(bytes)
+                })?;
+                return self
+                    .finish(failed.map_or(Ended::Complete, |why| Ended::Error(why.to_string())));
+            }
+        };
+        let mut walked = walk::folder(folder, path).map_err(|e| cannot(&e))?;
         self.start(exhibit, None)?;
         self.writer
             .start_folder(&exhibit.name, &walked.entries)
             .map_err(|e| self.fault(&e))?;
-        let mut problems = walked.problems;
-        for file in walked.files {
-            let opened = std::fs::File::open(&file);
+        let mut problems = std::mem::take(&mut walked.problems);
+        for file in &walked.files {
+            let opened = walked.open(file);
             let mut head = Vec::new();
             let started = match opened {
                 Ok(mut f) => walk::head(&mut f, HEAD).map(|h| {
@@ -499,7 +460,7 @@ impl OpenBag for Filling {
             };
             self.writer.next_file(&head).map_err(|e| self.fault(&e))?;
             match started {
-                Err(e) => problems.push(format!("{}: {e}", file.display())),
+                Err(e) => problems.push(format!("{}: {e}", file.shown())),
                 Ok(mut f) => {
                     self.writer.write(&head).map_err(|e| self.fault(&e))?;
                     taken += head.len() as u64;
@@ -509,7 +470,7 @@ impl OpenBag for Filling {
                         self.writer.write(bytes).map_err(|e| self.fault(&e))?;
                         self.commit_if_due()
                     })?;
-                    problems.extend(failed.map(|e| format!("{}: {e}", file.display())));
+                    problems.extend(failed.map(|e| format!("{}: {e}", file.shown())));
                 }
             }
             progress(taken);
@@ -527,15 +488,19 @@ impl OpenBag for Filling {
 
     fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {
         let Filling {
-            ledger,
-            clock,
+            custody,
             number,
             refs,
             writer,
             ..
         } = *self;
-        ledger.locked(|inner| {
+        custody.tell_late_seals()?;
+        custody.ledger.locked(|inner| {
             let n = writer.number();
+            // A seal that no entry tells of yet is the one before: to pass it over would fork the line of seals.
+            if let Some(bag) = custody.untold_seal(inner.entries(), n)? {
+                return Err(CustodyError::Busy { bag });
+            }
             let head = inner.sign(Keep::Yes)?;
             let (mut gate, signer) = (inner.gate()?, inner.signer()?);
             let prev = inner
@@ -544,7 +509,7 @@ impl OpenBag for Filling {
                 .rev()
                 .find_map(|e| e.body_as::<BagSealed>(kind::BAG_SEALED));
             let prev_seal_sha256 = prev.and_then(|b| unhex(&b.seal_sha256)).unwrap_or([0; 32]);
-            let closed = seconds(clock.now());
+            let closed = seconds(custody.clock.now());
             let inputs = SealInputs {
                 ledger: &head,
                 prev_seal_sha256,
@@ -554,6 +519,7 @@ impl OpenBag for Filling {
                 gate: &mut gate,
             };
             let sealed = writer.seal(inputs).map_err(|e| worded(n, &e))?;
+            fault::at("seal-untold");
             let body = sealed_body(&sealed);
             inner.append(&[Draft::new(kind::BAG_SEALED, &body).about(Refs {
                 bag: Some(number),
@@ -590,6 +556,14 @@ fn worded(number: u32, e: &BagError) -> CustodyError {
         BagError::Tampered { .. } => CustodyError::Tampered {
             bag,
             detail: chain(e),
+        },
+        BagError::Gate(gate) if is_tampering(gate) => CustodyError::Tampered {
+            bag,
+            detail: chain(e),
+        },
+        BagError::Gate(GateError::Io(source)) => CustodyError::Write {
+            path: HEADS.to_owned(),
+            detail: source.to_string(),
         },
         BagError::Io { path, source } => CustodyError::Write {
             path: path.clone(),

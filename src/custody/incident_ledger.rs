@@ -7,7 +7,7 @@ use chrono::DateTime;
 use firebreak_evidence::checkpoint::SignedCheckpoint;
 use firebreak_evidence::encoding::{base64, hex};
 use firebreak_evidence::entry as raw;
-use firebreak_evidence::gate::SigningGate;
+use firebreak_evidence::gate::{GateError, SigningGate};
 use firebreak_evidence::ledger::{
     LedgerError as RawError, LedgerIdentity, LedgerWriter, RecoveryEntry,
 };
@@ -344,15 +344,12 @@ impl Inner {
         let place = self.place();
         let signer = self.signer()?;
         let mut gate = self.gate()?;
-        let sink: &mut dyn Store = self.sink.as_mut();
-        let mut sink = Sink(sink);
+        let sink = self.sink.as_mut();
         let signed = match keep {
             Keep::Yes => self
                 .writer
-                .checkpoint_kept(&mut gate, signer.as_ref(), &mut sink),
-            Keep::No => self
-                .writer
-                .checkpoint(&mut gate, signer.as_ref(), &mut sink),
+                .checkpoint_kept(&mut gate, signer.as_ref(), sink),
+            Keep::No => self.writer.checkpoint(&mut gate, signer.as_ref(), sink),
         }
         .map_err(|e| worded(&place, &e))?;
         self.last_signed = Some((self.clock.monotonic(), self.writer.size()));
@@ -361,9 +358,12 @@ impl Inner {
 
     /// The one gate, read anew under the lock: another process may have signed since.
     pub(super) fn gate(&self) -> Result<SigningGate, LedgerError> {
-        SigningGate::open(self.source.as_ref()).map_err(|e| LedgerError::Tampered {
-            path: self.place(),
-            detail: chain(&e),
+        SigningGate::open(self.source.as_ref()).map_err(|e| {
+            let (path, detail) = (self.place(), chain(&e));
+            match e {
+                GateError::Io(_) => LedgerError::Read { path, detail },
+                _ => LedgerError::Tampered { path, detail },
+            }
         })
     }
 
@@ -381,33 +381,6 @@ impl Inner {
 
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
-    }
-}
-
-/// A store as the evidence crate's sink.
-struct Sink<'a>(&'a mut dyn Store);
-
-impl firebreak_evidence::source::BagSink for Sink<'_> {
-    fn create(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.create(path)
-    }
-    fn append(&mut self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.append(path, bytes)
-    }
-    fn sync_data(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_data(path)
-    }
-    fn rename(&mut self, from: &str, to: &str) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn truncate(&mut self, path: &str, len: u64) -> std::io::Result<()> {
-        self.0.truncate(path, len)
-    }
-    fn make_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.make_dir(path)
     }
 }
 
@@ -481,11 +454,20 @@ fn worded(place: &str, error: &RawError) -> LedgerError {
     let (path, detail) = (place.to_owned(), chain(error));
     match error {
         RawError::Tampered { .. } => LedgerError::Tampered { path, detail },
+        RawError::Gate(gate) if is_tampering(gate) => LedgerError::Tampered { path, detail },
         RawError::Io { what, .. } if what.starts_with("read") || what.starts_with("list") => {
             LedgerError::Read { path, detail }
         }
         _ => LedgerError::Write { path, detail },
     }
+}
+
+/// Whether what the gate refuses was signed otherwise before: the stored heads are damaged, or the tree was set back or forked.
+pub(super) fn is_tampering(gate: &GateError) -> bool {
+    matches!(
+        gate,
+        GateError::Damaged(_) | GateError::Smaller { .. } | GateError::Fork { .. }
+    )
 }
 
 /// The public key of a signer, for the opening entry.
