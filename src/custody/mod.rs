@@ -10,6 +10,7 @@
 mod bags;
 mod documents;
 mod fault;
+mod filling;
 mod folder;
 mod incident_ledger;
 mod key;
