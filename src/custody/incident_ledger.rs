@@ -474,3 +474,61 @@ pub(super) fn is_tampering(gate: &GateError) -> bool {
 pub(super) fn public_key(signer: &SeedSigner) -> [u8; 32] {
     signer.public_key()
 }
+
+#[cfg(all(test, feature = "adapters"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use firebreak_evidence::note::Fingerprint;
+    use firebreak_evidence::source::DirSource;
+    use firebreak_evidence::verify::{Given, Policy, verify};
+
+    use super::*;
+    use crate::adapter::store::DirStore;
+    use crate::custody::{Custody, OpenRequest};
+    use crate::incident::body::Note;
+    use crate::port::{HostClock, HostRandom};
+
+    /// Small files are loaded whole, up to 64 MiB; a ledger is no small file.
+    #[test]
+    fn a_ledger_of_more_than_64_mib_is_opened_appended_to_and_verified() {
+        let place = std::env::temp_dir().join(format!("firebreak-long-{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&place);
+        let store = || Box::new(DirStore::open(&place).expect("folder"));
+        let (clock, random) = (Arc::new(HostClock::new()), Arc::new(HostRandom));
+        let request = OpenRequest {
+            id: IncidentId::parse("INC-LONG").expect("id"),
+            mode: Mode::Live,
+            org: "test.invalid".into(),
+            targets: Vec::new(),
+            policy: "solo".into(),
+            trust: BTreeMap::new(),
+            actor: Actor::person("me@here"),
+        };
+        let note = |bytes: usize| {
+            let text = "x".repeat(bytes);
+            Draft::new(kind::INCIDENT_NOTE, &Note { text, at: None })
+        };
+        let custody =
+            Custody::create(store(), request, clock.clone(), random.clone()).expect("made");
+        for _ in 0..11 {
+            let batch = (0..100).map(|_| note(64_000)).collect();
+            custody.ledger().append(batch).expect("appended");
+        }
+        drop(custody);
+        let len = std::fs::metadata(place.join("ledger/ledger.jsonl")).map(|m| m.len());
+        assert!(len.expect("there") > 64 * 1024 * 1024);
+        let custody =
+            Custody::open(store(), clock, random, &Actor::person("me@here")).expect("opened");
+        custody.ledger().append(vec![note(1)]).expect("appended");
+        custody.ledger().checkpoint().expect("signed");
+        assert_eq!(custody.history().expect("read").entries.len(), 1102);
+        let given = Given {
+            fingerprints: vec![Fingerprint::parse(&custody.opened().fingerprint).expect("hex")],
+            ..Given::default()
+        };
+        let source = DirSource::open(&place).expect("folder");
+        assert_eq!(verify(&source, &Policy::default(), &given).exit, 0);
+        std::fs::remove_dir_all(place).expect("clean");
+    }
+}
