@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::mpsc::{channel, sync_channel};
+use std::thread;
 
 use chrono::DateTime;
 use firebreak_evidence::bag::{FolderEntry, FolderKind};
@@ -16,6 +18,8 @@ use crate::incident::clock_text::millis;
 
 /// How much is read at once.
 const BLOCK: usize = 1024 * 1024;
+/// How many blocks are read before they are asked for: one is hashed, one waits, one is filled.
+const AHEAD: usize = 2;
 
 /// A folder as it was seen.
 pub(super) struct Walked {
@@ -257,20 +261,56 @@ pub(super) fn head(file: &mut File, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Reads to the end, block by block. A read error ends the source and is answered, so that what came before is kept; an error of `each`
-/// is passed on.
+/// is passed on. The next block is read while `each` has this one.
 pub(super) fn read_all<E>(
-    source: &mut dyn Read,
+    source: &mut (dyn Read + Send),
     mut each: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Option<io::Error>, E> {
-    let mut block = vec![0; BLOCK];
-    loop {
-        match source.read(&mut block) {
-            Ok(0) => return Ok(None),
-            Ok(n) => each(&block[..n])?,
+    let mut first = vec![0; BLOCK];
+    let (got, error) = read_block(source, &mut first);
+    each(&first[..got])?;
+    // Most files are short: they are worth no thread.
+    if got < BLOCK {
+        return Ok(error);
+    }
+    thread::scope(|scope| {
+        let (full, filled) = sync_channel(AHEAD);
+        let (empty, to_fill) = channel();
+        for block in std::iter::once(first).chain((0..AHEAD).map(|_| vec![0; BLOCK])) {
+            _ = empty.send(block);
+        }
+        scope.spawn(move || {
+            // Ends with the source, or when nobody takes the blocks any more.
+            while let Ok(mut block) = to_fill.recv() {
+                let (got, error) = read_block(source, &mut block);
+                if full.send((block, got, error)).is_err() || got < BLOCK {
+                    return;
+                }
+            }
+        });
+        while let Ok((block, got, error)) = filled.recv() {
+            each(&block[..got])?;
+            if got < BLOCK {
+                return Ok(error);
+            }
+            _ = empty.send(block);
+        }
+        Ok(None)
+    })
+}
+
+/// Fills the block. It is short only at the source's end, or before the error that ends it.
+fn read_block(source: &mut dyn Read, block: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut got = 0;
+    while got < block.len() {
+        match source.read(&mut block[got..]) {
+            Ok(0) => break,
+            Ok(n) => got += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Ok(Some(e)),
+            Err(e) => return (got, Some(e)),
         }
     }
+    (got, None)
 }
 
 /// The first problems in one line, and how many more.
@@ -332,6 +372,56 @@ mod tests {
         assert!(walked.files.is_empty() && walked.problems.is_empty());
         drop(socket);
         fs::remove_dir_all(at).expect("clean");
+    }
+
+    /// Answers its bytes in pieces, then an error.
+    struct Breaks {
+        left: usize,
+    }
+
+    impl Read for Breaks {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = self.left.min(buf.len()).min(300_000);
+            self.left -= n;
+            buf[..n].fill(b'x');
+            match n {
+                0 => Err(io::Error::other("the disk broke")),
+                n => Ok(n),
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_read_error_is_kept_and_the_error_is_told_at_any_length() {
+        for left in [0, 5, BLOCK - 1, BLOCK, BLOCK + 1, 7 * BLOCK, 9 * BLOCK + 3] {
+            let mut taken = 0;
+            let ended = read_all::<()>(&mut Breaks { left }, |bytes| {
+                taken += bytes.len();
+                Ok(())
+            });
+            assert_eq!(taken, left);
+            assert!(ended.expect("each is well").is_some(), "{left}");
+            let mut calls = 0;
+            let stopped = read_all(&mut Breaks { left }, |_| {
+                calls += 1;
+                Err("full")
+            });
+            assert_eq!((stopped.map(|_| ()), calls), (Err("full"), 1), "{left}");
+        }
+    }
+
+    #[test]
+    fn every_block_comes_in_order_and_the_end_is_no_error() {
+        for len in [0, 1, BLOCK, 2 * BLOCK, 5 * BLOCK + 7] {
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let mut taken = Vec::new();
+            let ended = read_all::<()>(&mut bytes.as_slice(), |block| {
+                taken.extend_from_slice(block);
+                Ok(())
+            });
+            assert!(ended.expect("each is well").is_none());
+            assert!(taken == bytes, "{len}");
+        }
     }
 
     /// Somebody who may write in the folder swaps what was seen before it is opened.
