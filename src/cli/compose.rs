@@ -32,7 +32,7 @@ pub fn actions() -> Actions {
 /// The engine of one incident.
 ///
 /// # Errors
-/// When its pinned trust files do not hold, or the webhook's address is wrong.
+/// When its pinned files do not hold, or the webhook's address is wrong.
 pub fn engine(
     session: &Session,
     custody: &Arc<Custody>,
@@ -40,6 +40,7 @@ pub fn engine(
     operator: Arc<dyn Operator>,
     executor: Option<&str>,
 ) -> Result<Engine, CliError> {
+    custody.check_pins()?;
     let held = Held {
         incident: custody.id().clone(),
         mode: custody.history()?.mode,

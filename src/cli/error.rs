@@ -86,7 +86,11 @@ impl From<CustodyError> for CliError {
                 "free space or fix permissions; the bag stays open and the next resume recovers it",
             ),
             CustodyError::Read { .. } => CliError::new(Exit::Failed, "FB1105", text),
-            CustodyError::Tampered { .. } => CliError::new(Exit::Tampered, "FB0604", text),
+            CustodyError::Changed { .. } | CustodyError::Tampered { .. } => {
+                CliError::new(Exit::Tampered, "FB0604", text).hint(
+                    "firebreak verify PATH says what is left; keep a copy of the folder as it is",
+                )
+            }
             CustodyError::Empty { .. } => CliError::new(Exit::Usage, "FB1205", text)
                 .hint("add something with firebreak evidence add"),
             CustodyError::Busy { .. } => CliError::new(Exit::TryAgain, "FB0603", text)

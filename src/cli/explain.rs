@@ -81,7 +81,7 @@ codes! {
     "FB0601": "An entry could not be written to the ledger, so nothing was done.", "Free space or fix permissions, then resume.";
     "FB0602": "A step may have happened: the reply was lost or the process died. The run is parked.", "firebreak resume looks first; firebreak incident resolve records what a person found.";
     "FB0603": "Another process holds the run or the ledger.", "Wait for it, then type the same command again.";
-    "FB0604": "The ledger fails verification. Nothing goes on from it.", "firebreak verify PATH lists what is wrong; keep a copy of the folder as it is.";
+    "FB0604": "The ledger, or a file that it pins, fails verification. Nothing goes on from it.", "firebreak verify PATH lists what is wrong; keep a copy of the folder as it is.";
     "FB0605": "An expression needs a value that is not there. The run is parked.", "Answer the step that gives it, or plan again with --var.";
     "FB0606": "A deadline passed.", "See the step; resume goes on.";
     "FB0607": "An undo failed and something is left.", "Do what is listed, then type the undo again.";

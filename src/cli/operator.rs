@@ -11,7 +11,7 @@ use crate::incident::body::Answer;
 use crate::incident::clock_text::span;
 use crate::port::{ManualQuestion, Operator, Question, Reply, RunEvent};
 
-use super::output::{Output, clean};
+use super::output::{Output, clean, clean_line};
 use super::session::read_line;
 
 /// How a reversible gate of this command is opened.
@@ -63,7 +63,7 @@ impl Terminal {
         question
             .lines
             .iter()
-            .for_each(|l| self.out.tell(clean(&format!("  {l}"))));
+            .for_each(|l| self.out.tell(clean_line(&format!("  {l}"))));
     }
 }
 
@@ -150,11 +150,11 @@ impl Operator for Terminal {
     fn event(&self, event: &RunEvent) {
         let line = match event {
             RunEvent::Started { step, what, .. } => {
-                self.out.progress(clean(&format!("… {step}: {what}")));
+                self.out.progress(clean_line(&format!("… {step}: {what}")));
                 return;
             }
             RunEvent::Progress { step, line } => {
-                self.out.progress(clean(&format!("… {step}: {line}")));
+                self.out.progress(clean_line(&format!("… {step}: {line}")));
                 return;
             }
             RunEvent::Finished {

@@ -112,23 +112,48 @@ impl Output {
         self.tell(format!(
             "{}: {}",
             self.alarm(&format!("error[{}]", e.code)),
-            clean(&e.message)
+            indented(&clean(&e.message))
         ));
         if let Some(hint) = &e.hint {
-            self.tell(format!("{}: {}", self.strong("hint"), clean(hint)));
+            self.tell(format!(
+                "{}: {}",
+                self.strong("hint"),
+                indented(&clean(hint))
+            ));
         }
     }
 }
 
-/// Makes text from outside safe for a terminal: control characters and bidirectional marks are shown, not obeyed.
+/// Further lines of a message stand behind the first: none can pass for a message of its own.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n  ")
+}
+
+/// Makes text of several lines from outside safe for a terminal: control characters and bidirectional marks are shown, not obeyed.
+///
+/// What must stay one line (a path, a name, what a person said) goes through [`clean_line`].
 pub fn clean(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let hidden = (c.is_control() && c != '\n' && c != '\t')
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-            if hidden { format!("\\u{{{:x}}}", c as u32).chars().collect::<Vec<_>>() } else { vec![c] }
-        })
-        .collect()
+    shown(text, |c| c == '\n' || c == '\t')
+}
+
+/// Makes text from outside safe as a part of one line: a line break in a path or an answer is shown too, so that it cannot pass for
+/// a line of ours.
+pub fn clean_line(text: &str) -> String {
+    shown(text, |_| false)
+}
+
+fn shown(text: &str, may_stay: impl Fn(char) -> bool) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        let hidden = (c.is_control() && !may_stay(c))
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if hidden {
+            safe.extend(c.escape_unicode());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
 }
 
 /// A fingerprint or digest in groups of four, for reading aloud.
@@ -147,5 +172,6 @@ mod tests {
     #[test]
     fn an_escape_sequence_in_a_name_is_shown_and_not_obeyed() {
         assert_eq!(clean("web\x1b[2J\u{202e}x\n"), "web\\u{1b}[2J\\u{202e}x\n");
+        assert_eq!(clean_line("a\nb\tc\u{2028}"), "a\\u{a}b\\u{9}c\\u{2028}");
     }
 }

@@ -11,6 +11,8 @@ pub mod lab;
 pub mod proxy;
 #[cfg(feature = "adapters")]
 pub mod responder;
+#[cfg(feature = "adapters")]
+pub mod user;
 
 /// A folder of one test's own, in the build's folder for such things. It may hold what an earlier run left.
 pub fn own_folder(test: &str) -> PathBuf {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
-use crate::cli::output::clean;
+use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::incident::body::{
     BagOpened, BagSealed, IncidentOpened, MilestoneReached, Proof, RunCreated, RunEnded, RunParked,
@@ -30,26 +30,29 @@ pub fn run(session: &Session) -> CliResult {
     let mut last =
         "next: firebreak contain pod NS/NAME, or firebreak incident open TITLE".to_owned();
     for glance in &glances {
-        let custody = match session.open(&glance.id) {
-            Ok(custody) => custody,
+        let opened = session
+            .open(&glance.id)
+            .and_then(|custody| Ok((custody.history()?, custody.place().to_owned())));
+        let (history, place) = match opened {
+            Ok(opened) => opened,
             Err(e) => {
-                session.out.answer(clean(&format!(
+                let verify = format!("firebreak verify --incident {}", glance.id);
+                session.out.answer(clean_line(&format!(
                     "{}  CANNOT BE OPENED: {}",
                     glance.id, e.message
                 )));
-                last = format!(
-                    "next: firebreak verify {}",
-                    session.places.incident(&glance.id).display()
-                );
+                documents.push(json!({"schema": "firebreak/incident/v1", "incident": glance.id, "mode": glance.mode, "folder": session.places.incident(&glance.id), "wrong": e.message, "next": verify}));
+                last = format!("next: {verify}");
                 continue;
             }
         };
-        let history = custody.history()?;
         let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
         if session.out.json {
-            documents.push(document(&history, custody.place()));
+            let mut shown = document(&history, &place);
+            shown["wrong"] = json!(glance.wrong);
+            documents.push(shown);
         } else if closed {
-            session.out.answer(clean(&format!(
+            session.out.answer(clean_line(&format!(
                 "{}  closed  {}",
                 glance.id,
                 title(&history)
@@ -57,8 +60,16 @@ pub fn run(session: &Session) -> CliResult {
         } else {
             lines(&history)
                 .iter()
-                .for_each(|l| session.out.answer(clean(l)));
-            if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
+                .for_each(|l| session.out.answer(clean_line(l)));
+            if let Some(wrong) = &glance.wrong {
+                session
+                    .out
+                    .answer(clean_line(&format!("  WRONG       {wrong}")));
+                last = format!(
+                    "next: firebreak verify --incident {}, then go on in a new one: firebreak incident open TITLE",
+                    glance.id
+                );
+            } else if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
                 last = format!("next: {}", next(&history));
             }
         }
@@ -73,7 +84,7 @@ pub fn run(session: &Session) -> CliResult {
                 .out
                 .answer(format!("no incident in {}", session.places.root.display()));
         }
-        session.out.answer(last);
+        session.out.answer(clean_line(&last));
     }
     Ok(Exit::Ok)
 }

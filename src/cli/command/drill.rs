@@ -7,7 +7,7 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
 use crate::cli::output::{clean, grouped};
-use crate::cli::session::{Session, store};
+use crate::cli::session::Session;
 use crate::custody::{Custody, OpeningError};
 use crate::drill::{DrillError, Report, Request, Stage};
 use crate::incident::body::RunCreated;
@@ -72,12 +72,15 @@ async fn start(session: &Session, name: &str, id: Option<&str>) -> CliResult {
         playbook: &book,
         script: script.as_bytes(),
     };
-    let stage = Stage::set(
-        store(&session.places.incident(&id))?,
-        request,
-        session.clock.clone(),
-        session.random.clone(),
-    )?;
+    let stage = session.fresh_folder(&id, |store| {
+        Stage::set(
+            store,
+            request,
+            session.clock.clone(),
+            session.random.clone(),
+        )
+        .map_err(CliError::from)
+    })?;
     session.out.tell(format!(
         "DRILL {id}: {name} in the simulated cluster; nothing real is touched"
     ));

@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
-use crate::cli::output::clean;
+use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::incident::Entry;
 use crate::incident::clock_text::millis;
@@ -44,7 +44,7 @@ pub fn run(session: &Session, args: &LogArgs) -> CliResult {
         if args.jsonl {
             session.out.answer(as_json(entry).to_string());
         } else {
-            session.out.answer(clean(&line(entry)));
+            session.out.answer(clean_line(&line(entry)));
         }
     }
     Ok(Exit::Ok)
@@ -75,8 +75,7 @@ fn line(e: &Entry) -> String {
     ]
     .iter()
     .find_map(|k| body.get(*k).and_then(|v| v.as_str()))
-    .unwrap_or_default()
-    .replace(['\n', '\t'], " ");
+    .unwrap_or_default();
     format!(
         "{:>5}  {}  {:<22}{step} {text}  ({})",
         e.seq,
