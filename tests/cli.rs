@@ -3,62 +3,11 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use firebreak::cli::exit::Exit;
 use serde_json::Value;
-
-/// One user with a home of their own.
-struct User {
-    home: PathBuf,
-}
-
-impl User {
-    fn new(name: &str) -> Self {
-        let home = support::own_folder(name);
-        _ = std::fs::remove_dir_all(&home);
-        std::fs::create_dir_all(&home).expect("a home");
-        User { home }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firebreak"));
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command
-            .env("HOME", &self.home)
-            .env("FIREBREAK_HOME", self.home.join("fb"))
-            .env("USER", "ana")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("firebreak runs")
-    }
-
-    /// Runs it, expects this exit code, and answers stdout and stderr.
-    fn expect(&self, args: &[&str], exit: Exit) -> (String, String) {
-        let out = self.run(args);
-        let (answer, story) = (
-            String::from_utf8_lossy(&out.stdout).into_owned(),
-            String::from_utf8_lossy(&out.stderr).into_owned(),
-        );
-        assert_eq!(
-            out.status.code(),
-            Some(i32::from(exit.code())),
-            "{args:?}\n{answer}\n{story}"
-        );
-        (answer, story)
-    }
-
-    fn json(&self, args: &[&str], exit: Exit) -> Value {
-        let (answer, _) = self.expect(args, exit);
-        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{args:?}: {e}\n{answer}"))
-    }
-}
+use support::user::User;
 
 #[test]
 fn the_table_of_exit_codes_is_the_one_of_the_man_page() {

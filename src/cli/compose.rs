@@ -16,6 +16,7 @@ use crate::run::{Ending, Engine, EngineError, RunEnd};
 use super::error::CliError;
 use super::exit::Exit;
 use super::explain;
+use super::output::Output;
 use super::session::Session;
 
 /// How long a run at this terminal waits for people elsewhere before it parks.
@@ -68,7 +69,7 @@ pub fn engine(
         actions: actions(),
         operator,
         executor,
-        cancel: interrupts(),
+        cancel: interrupts(session.out),
         patience: PATIENCE,
     })
 }
@@ -109,12 +110,12 @@ fn messages(session: &Session) -> Result<Messages, CliError> {
 /// First Ctrl-C (or SIGTERM): start nothing new, park. Second: leave at once; the ledger resumes.
 ///
 /// One for the whole process: a command that composes two engines must not count one Ctrl-C twice.
-fn interrupts() -> watch::Receiver<bool> {
+fn interrupts(out: Output) -> watch::Receiver<bool> {
     static ONE: OnceLock<watch::Receiver<bool>> = OnceLock::new();
-    ONE.get_or_init(watch_signals).clone()
+    ONE.get_or_init(|| watch_signals(out)).clone()
 }
 
-fn watch_signals() -> watch::Receiver<bool> {
+fn watch_signals(out: Output) -> watch::Receiver<bool> {
     let (tell, cancel) = watch::channel(false);
     // What only writes an entry (`incident answer`) has no runtime and nothing to park: there Ctrl-C ends the process as anywhere.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -132,11 +133,11 @@ fn watch_signals() -> watch::Receiver<bool> {
         loop {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if before {
-                eprintln!("\nleaving at once; firebreak resume goes on from the ledger");
+                out.tell("\nleaving at once; firebreak resume goes on from the ledger");
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             before = true;
-            eprintln!("\nparking after what runs now; press Ctrl-C again to leave at once");
+            out.tell("\nparking after what runs now; press Ctrl-C again to leave at once");
             _ = tell.send(true);
         }
     });

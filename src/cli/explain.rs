@@ -112,6 +112,7 @@ codes! {
     "FB1109": "Several incidents are open.", "Say which with --incident.";
     "FB1110": "Not confirmed: nothing was changed.", "Type the word that is asked for, or give --confirm without a terminal.";
     "FB1111": "Nothing was found to verify.", "Name a bag or an incident folder.";
+    "FB1112": "The answer could not be written to standard output.", "Free space, or print it elsewhere; what was done stands in firebreak log.";
     "FB1201": "The action refuses: its target does not allow it.", "See the reason and what to do instead.";
     "FB1202": "The other side is busy or was not reached; nothing happened.", "Type the same command again.";
     "FB1203": "The action failed; nothing is left in doubt.", "See the reason.";
