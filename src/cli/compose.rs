@@ -177,10 +177,14 @@ impl From<EngineError> for CliError {
         let text = e.to_string();
         let code = explain::find(e.code()).map_or("FB1100", |known| known.code);
         let (exit, hint) = match &e {
-            EngineError::Playbook { .. } | EngineError::Variables(_) => {
+            EngineError::Playbook { .. } => {
                 (Exit::Usage, "correct it, then firebreak playbook lint FILE")
             }
-            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan"),
+            EngineError::Variables(_) => (
+                Exit::Usage,
+                "give each as --var NAME=VALUE; firebreak playbook show NAME lists them",
+            ),
+            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan NAME -o FILE"),
             EngineError::Stale(_) => (
                 Exit::Stale,
                 "make a new plan, look at it, approve it: nothing was done",
@@ -216,10 +220,11 @@ impl From<EngineError> for CliError {
                 return CliError::new(Exit::Usage, "FB0610", text)
                     .hint("firebreak incident status shows where each run stands");
             }
-            EngineError::Refused(_) => (
-                Exit::Denied,
-                "firebreak explain CODE says why; nothing was approved",
-            ),
+            EngineError::Refused(_) => {
+                return CliError::new(Exit::Denied, code, text).hint(format!(
+                    "nothing was approved; firebreak explain {code} says what to do"
+                ));
+            }
         };
         CliError::new(exit, code, text).hint(hint)
     }

@@ -145,7 +145,7 @@ impl Operator for Terminal {
             ));
             return None;
         }
-        let text = self.ask("Answer (empty = later, with firebreak incident answer; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
+        let text = self.ask("Answer (empty = later, with firebreak incident answer STEP TEXT; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
         let (outcome, text) = match text.strip_prefix('!') {
             Some(rest) => (Outcome::Failed, rest.trim().to_owned()),
             None => (Outcome::Done, text),
