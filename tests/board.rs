@@ -14,7 +14,8 @@ fn next(user: &User) -> String {
     let next = next.strip_prefix("firebreak ").expect("our command");
     let (text, _) = user.expect(&[], Exit::Ok);
     assert!(
-        text.trim_end().ends_with(&format!("next: firebreak {next}")),
+        text.trim_end()
+            .ends_with(&format!("next: firebreak {next}")),
         "{text}"
     );
     next.to_owned()
@@ -31,11 +32,17 @@ fn the_next_command_contains_then_seals_then_builds_then_checks() {
     let user = opened("board-next");
     assert_eq!(next(&user), format!("contain pod NS/NAME --incident {ID}"));
     user.expect(&["evidence", "open", "disk of the laptop"], Exit::Ok);
-    assert_eq!(next(&user), format!("evidence seal --bag 1 --incident {ID}"));
+    assert_eq!(
+        next(&user),
+        format!("evidence seal --bag 1 --incident {ID}")
+    );
     std::fs::write(user.home.join("note.txt"), "seen at nine").expect("a file");
     let note = user.home.join("note.txt").display().to_string();
     user.expect(&["evidence", "add", &note], Exit::Ok);
-    user.expect(&["evidence", "seal", "--bag", "1", "--incident", ID], Exit::Ok);
+    user.expect(
+        &["evidence", "seal", "--bag", "1", "--incident", ID],
+        Exit::Ok,
+    );
     assert_eq!(next(&user), format!("report build --incident {ID}"));
     user.expect(&["report", "build", "--incident", ID], Exit::Ok);
     assert_eq!(next(&user), format!("report check --incident {ID}"));
@@ -81,7 +88,12 @@ fn a_parked_run_names_the_answer_that_it_waits_for_and_then_resume() {
     );
     user.expect(&["playbook", "plan", &book, "-o", &plan], Exit::Ok);
     let (_, refused) = user.expect(&["playbook", "apply", &plan], Exit::Denied);
-    let digest = refused.trim().rsplit(' ').next().expect("a digest").to_owned();
+    let digest = refused
+        .trim()
+        .rsplit(' ')
+        .next()
+        .expect("a digest")
+        .to_owned();
     let applied = ["playbook", "apply", &plan, "--confirm", &digest];
     let (_, story) = user.expect(&applied, Exit::Parked);
     assert!(
@@ -89,9 +101,15 @@ fn a_parked_run_names_the_answer_that_it_waits_for_and_then_resume() {
             && story.contains("firebreak incident answer look TEXT"),
         "{story}"
     );
-    assert_eq!(next(&user), format!("incident answer look TEXT --incident {ID}"));
+    assert_eq!(
+        next(&user),
+        format!("incident answer look TEXT --incident {ID}")
+    );
     user.expect(&["incident", "answer", "look", "the third"], Exit::Ok);
     assert_eq!(next(&user), format!("resume {ID}"));
     user.expect(&["resume", ID], Exit::Parked);
-    assert_eq!(next(&user), format!("incident answer tell TEXT --incident {ID}"));
+    assert_eq!(
+        next(&user),
+        format!("incident answer tell TEXT --incident {ID}")
+    );
 }

@@ -55,7 +55,9 @@ fn whole(command: &str) -> bool {
     let command = command.split(" > ").next().unwrap_or_default();
     let words = words(command);
     let mut all = Cli::command();
-    let named = words[1..].iter().try_fold(&mut all, |c, w| c.find_subcommand_mut(w));
+    let named = words[1..]
+        .iter()
+        .try_fold(&mut all, |c, w| c.find_subcommand_mut(w));
     named.is_some() || parses(&words)
 }
 
@@ -90,7 +92,9 @@ fn wrong_in_source(text: &str) -> Vec<String> {
     for string in literal.captures_iter(&code) {
         let string = string[1].replace("\\n", "\n").replace("\\\"", "\"");
         for found in sentence.captures_iter(&string) {
-            let said = found[0].trim_end_matches([',', ':', '.', ')', ' ']).to_owned();
+            let said = found[0]
+                .trim_end_matches([',', ':', '.', ')', ' '])
+                .to_owned();
             // Of two commands in one sentence each is read for itself.
             let said = said.split(", ").next().unwrap_or_default();
             if !no_command(said) && !begins(said) {
@@ -111,7 +115,8 @@ fn wrong_in_document(text: &str) -> Vec<String> {
             block = !block;
         } else if block && let Some(at) = line.find("firebreak ") {
             let before = line[..at].trim();
-            let typed = before.is_empty() || ["undo", "next", "tests/sandbox exec"].contains(&before);
+            let typed =
+                before.is_empty() || ["undo", "next", "tests/sandbox exec"].contains(&before);
             let typed = typed && !line[at..].starts_with("firebreak approval");
             let shown = line[at..].split(['#', '<']).next().unwrap_or_default();
             commands.extend(typed.then(|| shown.trim().to_owned()));
@@ -133,11 +138,22 @@ fn every_command_that_the_program_tells_somebody_to_type_is_one_that_it_takes() 
     let mut wrong = Vec::new();
     let check = |path: &Path, read: fn(&str) -> Vec<String>| {
         let text = std::fs::read_to_string(path).expect("readable");
-        let inside = path.strip_prefix(root).expect("below").display().to_string();
-        read(&text).into_iter().map(move |c| format!("{inside}: {c}")).collect::<Vec<_>>()
+        let inside = path
+            .strip_prefix(root)
+            .expect("below")
+            .display()
+            .to_string();
+        read(&text)
+            .into_iter()
+            .map(move |c| format!("{inside}: {c}"))
+            .collect::<Vec<_>>()
     };
-    sources.iter().for_each(|p| wrong.extend(check(p, wrong_in_source)));
-    documents.iter().for_each(|p| wrong.extend(check(p, wrong_in_document)));
+    sources
+        .iter()
+        .for_each(|p| wrong.extend(check(p, wrong_in_source)));
+    documents
+        .iter()
+        .for_each(|p| wrong.extend(check(p, wrong_in_document)));
     assert!(wrong.is_empty(), "not taken: {wrong:#?}");
 }
 
@@ -159,5 +175,8 @@ fn the_check_sees_a_wrong_command_when_there_is_one() {
         ]
     );
     let document = "`firebreak log -n 20` and `firebreak lock`\n```\nfirebreak contain pod # a name\nfirebreak evidence --all\n```\n";
-    assert_eq!(wrong_in_document(document), ["firebreak lock", "firebreak evidence --all"]);
+    assert_eq!(
+        wrong_in_document(document),
+        ["firebreak lock", "firebreak evidence --all"]
+    );
 }

@@ -184,7 +184,10 @@ impl From<EngineError> for CliError {
                 Exit::Usage,
                 "give each as --var NAME=VALUE; firebreak playbook show NAME lists them",
             ),
-            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan NAME -o FILE"),
+            EngineError::Plan(_) => (
+                Exit::Usage,
+                "make a new plan: firebreak playbook plan NAME -o FILE",
+            ),
             EngineError::Stale(_) => (
                 Exit::Stale,
                 "make a new plan, look at it, approve it: nothing was done",
