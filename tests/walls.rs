@@ -99,9 +99,8 @@ fn module(inside: &Path) -> Vec<String> {
 
 /// Every path from the root that the code of `module` names, whether it begins with `crate::` or climbs with `super::`; braces spread out.
 fn named(module: &[String], code: &str) -> BTreeSet<String> {
-    static BEGIN: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\b(?:crate::|(?:self::)?(?:super::)+)").expect("pattern")
-    });
+    static BEGIN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\b(?:crate::|(?:self::)?(?:super::)+)").expect("pattern"));
     let mut all = BTreeSet::new();
     for found in BEGIN.find_iter(code) {
         let up = found.as_str().matches("super::").count();

@@ -334,8 +334,8 @@ mod tests {
         let (port, served) = one_request(&key, &pem).await;
         let url = format!("https://localhost:{port}/hook/s3cr3t");
         // The system's roots, and one certificate that is not the server's: it is refused before anything is sent.
-        let (_, other) = certificate("other").expect("openssl is here");
-        let strict = Messages::posted(Webhook::new(&url, Some(other)).expect("a webhook"));
+        let (other_key, other) = certificate("other").expect("openssl is here");
+        let strict = Messages::posted(Webhook::new(&url, Some(other.clone())).expect("a webhook"));
         let e = strict
             .send(&message())
             .await
@@ -347,5 +347,8 @@ mod tests {
             "{said}"
         );
         assert_eq!(served.await.expect("served"), None, "nothing was sent");
+        for made in [key, pem, other_key, other] {
+            std::fs::remove_file(made).expect("it was made here");
+        }
     }
 }
