@@ -16,6 +16,7 @@ use crate::run::{Ending, Engine, EngineError, RunEnd};
 use super::error::CliError;
 use super::exit::Exit;
 use super::explain;
+use super::output::Output;
 use super::session::Session;
 use super::unopened::Unopened;
 
@@ -131,7 +132,7 @@ fn assemble(
         actions: actions(),
         operator,
         executor,
-        cancel: interrupts(),
+        cancel: interrupts(session.out),
         patience: PATIENCE,
     })
 }
@@ -175,12 +176,12 @@ fn messages(session: &Session) -> Result<Messages, CliError> {
 /// First Ctrl-C (or SIGTERM): start nothing new, park. Second: leave at once; the ledger resumes.
 ///
 /// One for the whole process: a command that composes two engines must not count one Ctrl-C twice.
-fn interrupts() -> watch::Receiver<bool> {
+fn interrupts(out: Output) -> watch::Receiver<bool> {
     static ONE: OnceLock<watch::Receiver<bool>> = OnceLock::new();
-    ONE.get_or_init(watch_signals).clone()
+    ONE.get_or_init(|| watch_signals(out)).clone()
 }
 
-fn watch_signals() -> watch::Receiver<bool> {
+fn watch_signals(out: Output) -> watch::Receiver<bool> {
     let (tell, cancel) = watch::channel(false);
     // What only writes an entry (`incident answer`) has no runtime and nothing to park: there Ctrl-C ends the process as anywhere.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -198,11 +199,11 @@ fn watch_signals() -> watch::Receiver<bool> {
         loop {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if before {
-                eprintln!("\nleaving at once; firebreak resume goes on from the ledger");
+                out.tell("\nleaving at once; firebreak resume goes on from the ledger");
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             before = true;
-            eprintln!("\nparking after what runs now; press Ctrl-C again to leave at once");
+            out.tell("\nparking after what runs now; press Ctrl-C again to leave at once");
             _ = tell.send(true);
         }
     });
@@ -245,10 +246,17 @@ impl From<EngineError> for CliError {
         let text = e.to_string();
         let code = explain::find(e.code()).map_or("FB1100", |known| known.code);
         let (exit, hint) = match &e {
-            EngineError::Playbook { .. } | EngineError::Variables(_) => {
+            EngineError::Playbook { .. } => {
                 (Exit::Usage, "correct it, then firebreak playbook lint FILE")
             }
-            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan"),
+            EngineError::Variables(_) => (
+                Exit::Usage,
+                "give each as --var NAME=VALUE; firebreak playbook show NAME lists them",
+            ),
+            EngineError::Plan(_) => (
+                Exit::Usage,
+                "make a new plan: firebreak playbook plan NAME -o FILE",
+            ),
             EngineError::Stale(_) => (
                 Exit::Stale,
                 "make a new plan, look at it, approve it: nothing was done",
@@ -284,10 +292,11 @@ impl From<EngineError> for CliError {
                 return CliError::new(Exit::Usage, "FB0610", text)
                     .hint("firebreak incident status shows where each run stands");
             }
-            EngineError::Refused(_) => (
-                Exit::Denied,
-                "firebreak explain CODE says why; nothing was approved",
-            ),
+            EngineError::Refused(_) => {
+                return CliError::new(Exit::Denied, code, text).hint(format!(
+                    "nothing was approved; firebreak explain {code} says what to do"
+                ));
+            }
         };
         CliError::new(exit, code, text).hint(hint)
     }

@@ -83,10 +83,19 @@ impl Operator for Terminal {
                 shown_sha256: Some(shown_sha256.clone()),
             };
         }
+        self.show(question);
         if !self.out.can_ask || question.signed {
+            let key = if question.signed {
+                " --principal PRINCIPAL --key FILE"
+            } else {
+                ""
+            };
+            self.out.tell(format!(
+                "  decide it: firebreak playbook approve --step {}{key}",
+                question.step
+            ));
             return Reply::NoTerminal;
         }
-        self.show(question);
         let word = question
             .step
             .rsplit('/')
@@ -116,9 +125,6 @@ impl Operator for Terminal {
     }
 
     async fn answer(&self, question: &ManualQuestion) -> Option<Answer> {
-        if !self.out.can_ask {
-            return None;
-        }
         self.out.progress_end();
         let owner = question
             .owner
@@ -130,7 +136,16 @@ impl Operator for Terminal {
             question.title,
             question.text.trim().replace('\n', "\n  ")
         )));
-        let text = self.ask("Answer (empty = later, with firebreak incident answer; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
+        if !self.out.can_ask {
+            let names = question.values.keys();
+            let values: String = names.map(|n| format!(" --value {n}=VALUE")).collect();
+            self.out.tell(format!(
+                "  answer it: firebreak incident answer {} TEXT{values}",
+                question.step
+            ));
+            return None;
+        }
+        let text = self.ask("Answer (empty = later, with firebreak incident answer STEP TEXT; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
         let (outcome, text) = match text.strip_prefix('!') {
             Some(rest) => (Outcome::Failed, rest.trim().to_owned()),
             None => (Outcome::Done, text),

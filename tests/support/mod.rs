@@ -1,5 +1,5 @@
-//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
-//! somebody who types our commands (`responder`).
+//! What tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
+//! somebody who types our commands (`responder`), and a user at a shell ([`user`]).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]

@@ -1,4 +1,4 @@
-//! Somebody at a terminal, without any server.
+//! Somebody at a shell: a home of their own, the built command, what it answers.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 /// One user with a home of their own.
 pub struct User {
-    /// Their home; incidents stand in `fb/` of it.
+    /// Their home; incidents are in its folder `fb`.
     pub home: PathBuf,
 }
 
 impl User {
-    /// A user whose home holds nothing.
+    /// A user whose home is new.
     pub fn new(name: &str) -> Self {
         let home = super::own_folder(name);
         _ = std::fs::remove_dir_all(&home);
@@ -21,7 +21,7 @@ impl User {
         User { home }
     }
 
-    /// The command, to be run as this user.
+    /// The command, in an environment of nothing but their own.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_firebreak"));
         command
@@ -56,7 +56,7 @@ impl User {
         (answer, story)
     }
 
-    /// Runs it, expects this exit code, and answers stdout as JSON.
+    /// Runs it, expects this exit code, and answers the document.
     pub fn json(&self, args: &[&str], exit: Exit) -> Value {
         let (answer, _) = self.expect(args, exit);
         serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{args:?}: {e}\n{answer}"))

@@ -193,9 +193,9 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     session
         .out
         .answer(format!("incident    {}", custody.place().display()));
-    report
-        .bags
-        .iter()
+    let mut bags = report.bags.clone();
+    bags.sort();
+    bags.iter()
         .for_each(|b| session.out.answer(format!("bag         {b}")));
     session
         .out
@@ -203,10 +203,12 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     session
         .out
         .answer(format!("fingerprint {}", grouped(&report.fingerprint)));
-    session.out.answer(format!(
-        "report      {}",
-        custody.place().join("report/incident.html").display()
-    ));
+    let page = custody.place().join("report/incident.html");
+    session.out.answer(if page.is_file() {
+        format!("report      {}", page.display())
+    } else {
+        "report      not built: the drill ended before it".to_owned()
+    });
     let next = match &end.ending {
         Ending::Parked(h) | Ending::InDoubt(h) => h.hint.clone(),
         _ => format!("firebreak verify --incident {}", custody.id()),

@@ -89,7 +89,7 @@ fn open(session: &Session, purpose: &str) -> CliResult {
         session.out.document(&serde_json::json!({"schema": "firebreak/bag/v1", "incident": custody.id(), "bag": number, "state": "open"}))?;
     }
     session.out.answer(format!(
-        "bag {number} of {} is open\nnext: firebreak evidence add PATH… --bag {}",
+        "bag {number} of {0} is open\nnext: firebreak evidence add PATH… --bag {1} --incident {0}",
         custody.id(),
         number.trim_start_matches('0')
     ));
@@ -169,8 +169,9 @@ fn add(
     match sealed {
         Some(sealed) => tell_sealed(session, &custody, &sealed),
         None => session.out.answer(format!(
-            "bag {number} is still open\nnext: firebreak evidence seal --bag {}",
-            number.trim_start_matches('0')
+            "bag {number} is still open\nnext: firebreak evidence seal --bag {} --incident {}",
+            number.trim_start_matches('0'),
+            custody.id()
         )),
     }
     Ok(exit)

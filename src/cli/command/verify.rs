@@ -97,6 +97,14 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
         session.out.document(&value)?;
     }
     session.out.answer(clean(&report.to_string()));
+    if report.exit == 23
+        && let Some(custody) = &custody
+    {
+        session.out.answer(format!(
+            "next: firebreak evidence seal --bag N --incident {0}, or firebreak resume {0} where a run opened it",
+            custody.id()
+        ));
+    }
     if from_state && let Some(f) = fingerprints.first() {
         session.out.answer(format!("\nPinned: {}\n        (from this host's own incident; a stranger pins it from paper with --fingerprint)", grouped(&f.hex())));
     }
