@@ -1,5 +1,6 @@
-//! How we get what the ports ask for: Kubernetes, durable files, HTTPS, and the sim twin, the drill's world.
+//! How we get what the ports ask for: Kubernetes, AWS, durable files, HTTPS, and the sim twin, the drill's world.
 
+pub mod aws;
 pub mod kube;
 pub mod sim;
 pub mod store;
