@@ -86,6 +86,12 @@ const THROTTLED: [&str; 10] = [
     "ThrottlingException",
     "TooManyRequestsException",
 ];
+/// Quotas: final, whatever status they come with (IAM: 409) and whatever the SDK makes of them (throttling).
+const FINAL: [&str; 3] = [
+    "LimitExceeded",
+    "LimitExceededException",
+    "ServiceQuotaExceededException",
+];
 const NOT_FOUND: [&str; 5] = [
     "NoSuchBucket",
     "NoSuchEntity",
@@ -110,6 +116,9 @@ const CONFLICT: [&str; 8] = [
 pub(super) fn cause_of(code: Option<&str>, status: u16, does: Does) -> Cause {
     if let Some(code) = code {
         let among = |list: &[&str]| list.contains(&code);
+        if among(&FINAL) {
+            return Cause::Rejected;
+        }
         if among(&THROTTLED) {
             return Cause::Throttled;
         }
@@ -327,8 +336,9 @@ mod tests {
     #[test]
     fn a_quota_is_final_and_throttling_is_not() {
         for code in ["LimitExceeded", "LimitExceededException"] {
-            assert_eq!(cause_of(Some(code), 409, Does::Issue).is_transient(), false);
-            assert_eq!(cause_of(Some(code), 400, Does::Issue), Cause::Rejected);
+            for status in [400, 409, 429] {
+                assert_eq!(cause_of(Some(code), status, Does::Issue), Cause::Rejected);
+            }
         }
         for code in ["Throttling", "ThrottlingException", "SlowDown"] {
             assert_eq!(cause_of(Some(code), 503, Does::Kill), Cause::Throttled);

@@ -207,7 +207,8 @@ impl Vault for AwsVault {
         };
         // The service has one code for a stale `from` and for a request that can never work. Who holds the label tells them apart.
         if failure.error.cause == Cause::Rejected
-            && self.holder(id, label).await?.as_deref() != from
+            && let Ok(holder) = self.holder(id, label).await
+            && holder.as_deref() != from
         {
             failure.error.cause = Cause::Conflict;
         }
