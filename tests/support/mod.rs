@@ -1,4 +1,4 @@
-//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
+//! What live tests share: the lab ([`lab`]), doubles of AWS (`doubles`), a proxy that loses replies ([`proxy`]) and
 //! somebody who types our commands (`responder`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "adapters")]
+pub mod doubles;
 pub mod lab;
 pub mod proxy;
 #[cfg(feature = "adapters")]
