@@ -1,5 +1,5 @@
-//! What live tests share: the lab ([`lab`]), doubles of AWS (`doubles`), a proxy that loses replies ([`proxy`]) and
-//! somebody who types our commands (`responder`).
+//! What live tests share: the lab ([`lab`]), doubles of AWS (`doubles`), a real database ([`postgres`]), a proxy that loses replies
+//! ([`proxy`]) and somebody who types our commands (`responder`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "adapters")]
 pub mod doubles;
 pub mod lab;
+pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "adapters")]
 pub mod responder;
