@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 
 pub mod books;
+#[cfg(feature = "adapters")]
+pub mod doubles;
 pub mod lab;
 pub mod postgres;
 pub mod proxy;
