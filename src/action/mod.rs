@@ -9,6 +9,7 @@
 
 pub mod acquire;
 pub mod contain;
+pub mod eradicate;
 pub mod registry;
 pub mod report_build;
 pub mod rights;
@@ -24,7 +25,7 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
+    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports, Right, RunFiles,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -50,6 +51,8 @@ pub struct Context {
     pub custody: Option<Arc<dyn Exhibits>>,
     /// Writes the document. `None` while previewing.
     pub documents: Option<Arc<dyn Documents>>,
+    /// Files that the incident pins: rotation plans among them.
+    pub files: Arc<dyn RunFiles>,
     /// The outside.
     pub ports: Ports,
     /// Time left for this verb.

@@ -10,11 +10,13 @@
 //! The ledger is the write-ahead log; there is no second one. Who carries a plan out (`action::eradicate`) writes the intent of each
 //! change, sends it, writes the outcome, and asks the machine again; after a crash it looks at the world first.
 
+pub mod binding;
 pub mod call;
 pub mod journal;
 pub mod machine;
 pub mod password;
 pub mod plan;
+pub mod sessions;
 pub mod words;
 
 pub use call::{Call, Change, Look};
