@@ -212,6 +212,8 @@ impl Postgres {
         let data = servers.folder.join("replica");
         run(command(&bin.join("pg_basebackup"))
             .env("PGPASSWORD", ADMIN.1)
+            // It looks for a certificate of its own in there.
+            .env("HOME", &servers.folder)
             .args([
                 "-R",
                 "-X",
