@@ -5,6 +5,7 @@
 //! - [`journal`]: the view of one item's entries in the ledger.
 //! - [`machine`]: `next(item, journal, seen)`: what to do now. One file per kind of credential.
 //! - [`call`]: the remote changes that a machine may ask for, and what of them may be written down.
+//! - [`status`]: the proof table: a view of plan and entries.
 //! - [`password`]: new passwords, and the verifier that a database server is told instead.
 //!
 //! The ledger is the write-ahead log; there is no second one. Who carries a plan out (`action::eradicate`) writes the intent of each
@@ -17,6 +18,7 @@ pub mod machine;
 pub mod password;
 pub mod plan;
 pub mod sessions;
+pub mod status;
 pub mod words;
 
 pub use call::{Call, Change, Look};
