@@ -167,6 +167,8 @@ pub enum Class {
     Timeout,
     /// It may have happened.
     InDoubt,
+    /// It is not over: it waits for time or for a person outside, and goes on under the decision that it has.
+    Waiting,
     /// It failed, nothing is left in doubt.
     Failed,
     /// The ledger cannot be written: the run stops.
@@ -185,6 +187,7 @@ impl Class {
             Class::Transient => "transient",
             Class::Timeout => "timeout",
             Class::InDoubt => "in-doubt",
+            Class::Waiting => "waiting",
             Class::Failed => "failed",
             Class::Ledger => "ledger",
             Class::Internal => "internal",
@@ -216,7 +219,7 @@ impl ActionError {
             Class::Transient => "FB1202",
             Class::Timeout => "FB0606",
             Class::InDoubt => "FB0602",
-            Class::Failed => "FB1203",
+            Class::Waiting | Class::Failed => "FB1203",
             Class::Ledger => "FB0601",
             Class::Internal => "FB1100",
         };

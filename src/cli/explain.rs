@@ -123,6 +123,16 @@ codes! {
     "FB1208": "The kubeconfig or its context cannot be used.", "Name one with --kubeconfig and --context.";
     "FB1209": "Another cluster answers behind the name that this incident is bound to.", "Point the context at the incident's cluster, or open another incident.";
     "FB1210": "A release left something: others changed it meanwhile.", "Do what is listed by hand; the rest was given back.";
+    "FB3001": "There is no such rotation plan in this incident, or the file is none.", "firebreak rotate plan makes one; firebreak rotate show prints the newest.";
+    "FB3002": "The rotation plan is too old to be begun. Nothing was changed.", "Plan again, look at it, approve it: firebreak rotate plan.";
+    "FB3003": "A step needs a cloud account and none is configured.", "Set AWS_PROFILE, or name one with --profile; firebreak doctor shows what is seen.";
+    "FB3004": "Somebody else rotates in this account.", "Wait for it, or resume that run; an expired lease is taken over by itself.";
+    "FB3005": "The lease on the account could not be had or read. Nothing was changed.", "Check `lease_bucket` and its rights (firebreak permissions rotate --format iam), then resume.";
+    "FB3006": "Another cloud account answers than the one that this incident is bound to. Nothing was changed.", "Choose the incident's account with --profile, or open another incident.";
+    "FB3007": "The cloud account cannot be used: credentials, region, endpoint or the network.", "See the reason; firebreak doctor shows what is seen.";
+    "FB3010": "A rotation is stuck: something could not be taken back.", "firebreak rotate status lists what is left; do it by hand, then firebreak rotate resume.";
+    "FB3011": "A rotation needs a person, or waits for time.", "firebreak rotate status says for each credential why and what to do; then firebreak rotate resume.";
+    "FB3012": "A credential was given back as it was: the old one is alive.", "firebreak rotate status says why its consumer failed; mend it, then plan again.";
 }
 
 /// Finds a code, however it is written.

@@ -111,7 +111,24 @@ pub fn need(policy: PolicyName, step: &Step) -> Need {
     let asked = step.approve.as_ref();
     match policy {
         PolicyName::Solo => solo(floor, asked.is_some() || step.kind == Kind::Approve),
-        PolicyName::Team => asked.map_or(floor, |a| team(floor, a)),
+        PolicyName::Team => rotates(step, asked.map_or(floor, |a| team(floor, a))),
+    }
+}
+
+/// Whoever replaces credentials never counts among those who decide about it: they would hold what they let through.
+fn rotates(step: &Step, need: Need) -> Need {
+    let eradicates = matches!(&step.kind, Kind::Call(c) if c.action.starts_with("eradicate."));
+    match need {
+        Need::Signed {
+            quorum,
+            break_glass,
+            ..
+        } if eradicates => Need::Signed {
+            quorum,
+            executor: Executor::NeverCounts,
+            break_glass,
+        },
+        other => other,
     }
 }
 

@@ -203,6 +203,11 @@ pub(super) fn target(target: &Target) -> String {
             server,
             uid,
         } => format!("cluster {context} ({server}, {uid})"),
+        Target::Account {
+            account,
+            region,
+            endpoint,
+        } => format!("account {account} in {region} ({endpoint})"),
         Target::Host { name } => format!("host {name}"),
     }
 }

@@ -270,7 +270,7 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     }
     if open > 0 && cx.cancelled() {
         return Err(
-            ActionError::new(Class::Failed, format!("stopped: {summary}"))
+            ActionError::new(Class::Waiting, format!("stopped: {summary}"))
                 .code("FB3011")
                 .hint("go on: firebreak rotate resume"),
         );
@@ -283,6 +283,9 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
         "FB3012"
     };
     let first = worst(endings);
+    // What a resume takes up by itself was decided already; only what is over for good asks for another plan.
+    let goes_on = open > 0 || endings.values().any(|e| e.resumable);
+    let class = if goes_on { Class::Waiting } else { Class::Failed };
     let mut why: BTreeMap<&str, usize> = BTreeMap::new();
     for ending in endings.values().filter(|e| e.state == Terminal::NeedsHuman) {
         *why.entry(ending.reason.map_or("?", Reason::as_str))
@@ -298,7 +301,7 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
         .and_then(|e| e.hint.clone())
         .unwrap_or_else(|| "see each: firebreak rotate status".into());
     Err(
-        ActionError::new(Class::Failed, format!("{summary}{reasons}"))
+        ActionError::new(class, format!("{summary}{reasons}"))
             .code(code)
             .hint(hint),
     )

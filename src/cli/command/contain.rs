@@ -190,7 +190,7 @@ async fn pod(session: &Session, args: &PodArgs) -> CliResult {
     finish(session, &custody, &end)
 }
 
-fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
+pub(super) fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
     embedded::find(name).ok_or_else(|| {
         let what = format!("the playbook {name} is not built in");
         CliError::new(Exit::Internal, "FB1100", what)
@@ -198,7 +198,7 @@ fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
 }
 
 /// A plan that could not be carried out is refused before anybody is asked anything.
-fn refuse_what_is_in_the_way(plan: &PlanFile) -> Result<(), CliError> {
+pub(super) fn refuse_what_is_in_the_way(plan: &PlanFile) -> Result<(), CliError> {
     match plan.plan.missing.iter().find(|m| m.refuses) {
         Some(missing) => Err(EngineError::InTheWay(missing.clone()).into()),
         None => Ok(()),

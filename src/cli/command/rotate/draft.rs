@@ -1,0 +1,1 @@
+//! `rotate map`: a draft of the rotation map.
