@@ -240,7 +240,11 @@ mod tests {
 
     #[test]
     fn only_this_host_is_loopback() {
-        for here in ["http://127.0.0.1:4566", "http://localhost:1/x", "https://[::1]:2"] {
+        for here in [
+            "http://127.0.0.1:4566",
+            "http://localhost:1/x",
+            "https://[::1]:2",
+        ] {
             assert!(is_loopback(here), "{here}");
         }
         for there in [

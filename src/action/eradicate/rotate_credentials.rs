@@ -285,7 +285,11 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     let first = worst(endings);
     // What a resume takes up by itself was decided already; only what is over for good asks for another plan.
     let goes_on = open > 0 || endings.values().any(|e| e.resumable);
-    let class = if goes_on { Class::Waiting } else { Class::Failed };
+    let class = if goes_on {
+        Class::Waiting
+    } else {
+        Class::Failed
+    };
     let mut why: BTreeMap<&str, usize> = BTreeMap::new();
     for ending in endings.values().filter(|e| e.state == Terminal::NeedsHuman) {
         *why.entry(ending.reason.map_or("?", Reason::as_str))
@@ -300,11 +304,9 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     let hint = first
         .and_then(|e| e.hint.clone())
         .unwrap_or_else(|| "see each: firebreak rotate status".into());
-    Err(
-        ActionError::new(class, format!("{summary}{reasons}"))
-            .code(code)
-            .hint(hint),
-    )
+    Err(ActionError::new(class, format!("{summary}{reasons}"))
+        .code(code)
+        .hint(hint))
 }
 
 fn worst(endings: &Endings) -> Option<&Ending> {

@@ -198,7 +198,7 @@ pub(super) fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
 }
 
 /// A plan that could not be carried out is refused before anybody is asked anything.
-pub(super) fn refuse_what_is_in_the_way(plan: &PlanFile) -> Result<(), CliError> {
+fn refuse_what_is_in_the_way(plan: &PlanFile) -> Result<(), CliError> {
     match plan.plan.missing.iter().find(|m| m.refuses) {
         Some(missing) => Err(EngineError::InTheWay(missing.clone()).into()),
         None => Ok(()),

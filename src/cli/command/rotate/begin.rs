@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::cli::command::contain::{built_in, refuse_what_is_in_the_way};
+use crate::cli::command::contain::built_in;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
+use crate::cli::explain;
 use crate::cli::output::clean;
 use crate::cli::session::Session;
+use crate::incident::RunId;
 use crate::plan::call::sha256_hex;
 use crate::plan::plan::{PlanFile, PlannedStep};
-use crate::run::{Confirmation, Engine};
+use crate::port::{LockGuard, RunFiles};
+use crate::run::{Confirmation, Engine, EngineError};
 
 use super::go_on::carry;
 use super::place::Place;
@@ -79,7 +82,7 @@ pub(super) async fn select(session: &Session, args: &SelectArgs) -> CliResult {
     let map = map(args.mode.map.as_deref())?;
     let vars = vars(&args.which, &args.mode, map.as_ref())?;
     let place = Place::of(session, &args.outside).await?;
-    let plan = look(&place.planner(session)?, &vars, map.as_ref()).await?;
+    let plan = look(place.planner(session)?, &vars, map.as_ref()).await?;
     let Some(step) = step(&plan) else {
         return Ok(Exit::Ok);
     };
@@ -155,14 +158,12 @@ async fn begin(session: &Session, wanted: Wanted<'_>) -> CliResult {
     let map = map(wanted.mode.map.as_deref())?;
     let vars = vars(wanted.which, wanted.mode, map.as_ref())?;
     let place = Place::of(session, wanted.outside).await?;
-    // What could not be planned is refused before an incident is opened for it.
-    if map.is_none() {
-        let first = look(&place.planner(session)?, &vars, None).await?;
-        refuse_what_is_in_the_way(&first)?;
-    }
+    // What cannot be planned is refused before an incident is opened for it.
+    let first = look(place.planner(session)?, &vars, map.as_ref()).await?;
+    refuse_what_is_in_the_way(&first)?;
     let custody = place.open(session, &wanted.title)?;
     if let Some(map) = &map {
-        custody.keep(&format!("trust/{}.yaml", map.sha256), &map.bytes)?;
+        custody.keep(&format!("trust/{}", map.name()), &map.bytes)?;
     }
     let gate = match &wanted.word {
         Some(word) => Gate::ask(word.clone(), &wanted.speak),
@@ -170,17 +171,14 @@ async fn begin(session: &Session, wanted: Wanted<'_>) -> CliResult {
     };
     let voice = Arc::new(Voice::new(session, &custody, gate, true));
     let engine = place.engine(session, &custody, voice, wanted.executor)?;
-    let plan = look(&engine, &vars, map.as_ref()).await?;
-    refuse_what_is_in_the_way(&plan)?;
-    session.out.tell(format!("rotation in incident {}", place.id()));
     let playbook = built_in("rotate")?;
+    let plan = engine
+        .plan("rotate.yaml", playbook.text.as_bytes(), &vars)
+        .await?;
+    refuse_what_is_in_the_way(&plan)?;
     // Its first step only looks: nothing is confirmed yet, and the gate of the second asks with the plan itself before it.
     let run = plan.plan.run.clone();
-    let started = engine.start(
-        &plan.bytes,
-        playbook.text.as_bytes(),
-        Confirmation::AskEach,
-    );
+    let started = engine.start(&plan.bytes, playbook.text.as_bytes(), Confirmation::AskEach);
     carry(session, &custody, &run, &wanted.speak, started).await
 }
 
@@ -188,6 +186,53 @@ async fn begin(session: &Session, wanted: Wanted<'_>) -> CliResult {
 struct Map {
     bytes: Vec<u8>,
     sha256: String,
+}
+
+impl Map {
+    fn name(&self) -> String {
+        format!("{}.map.yaml", self.sha256)
+    }
+}
+
+/// The files of an incident with the map beside them, for a look that writes nothing.
+struct Beside {
+    files: Arc<dyn RunFiles>,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl RunFiles for Beside {
+    fn pin(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        self.files.pin(name, bytes)
+    }
+    fn pinned(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        if name == self.name {
+            return Ok(Some(self.bytes.clone()));
+        }
+        self.files.pinned(name)
+    }
+    fn lock_run(&self, run: &RunId) -> std::io::Result<Option<LockGuard>> {
+        self.files.lock_run(run)
+    }
+}
+
+/// A plan that could not be carried out is refused, by the code of the guard or rule that stands in its way.
+fn refuse_what_is_in_the_way(plan: &PlanFile) -> Result<(), CliError> {
+    let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) else {
+        return Ok(());
+    };
+    let code = missing.what.split_whitespace().find_map(explain::find);
+    let Some(known) = code.filter(|e| e.code.starts_with("FB30")) else {
+        return Err(EngineError::InTheWay(missing.clone()).into());
+    };
+    let exit = match known.code {
+        // Guards, policy, and what may not be read.
+        "FB3021" | "FB3022" | "FB3023" | "FB3024" | "FB3025" | "FB3026" | "FB3027" | "FB3031"
+        | "FB3033" => Exit::Denied,
+        _ => Exit::Usage,
+    };
+    let why = missing.what.replacen(known.code, "", 1);
+    Err(CliError::new(exit, known.code, why.trim()).hint(known.do_now))
 }
 
 fn map(path: Option<&Path>) -> Result<Option<Map>, CliError> {
@@ -217,14 +262,18 @@ fn vars(
     Ok(vars)
 }
 
+/// What the playbook would do, with nothing written.
 async fn look(
-    engine: &Engine,
+    mut engine: Engine,
     vars: &BTreeMap<String, String>,
     map: Option<&Map>,
 ) -> Result<PlanFile, CliError> {
     if let Some(map) = map {
-        // An incident that is not open keeps nothing: then the preview says that the map is not there.
-        _ = engine.files.pin(&format!("{}.yaml", map.sha256), &map.bytes);
+        engine.files = Arc::new(Beside {
+            files: engine.files.clone(),
+            name: map.name(),
+            bytes: map.bytes.clone(),
+        });
     }
     let playbook = built_in("rotate")?;
     Ok(engine

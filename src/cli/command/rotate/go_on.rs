@@ -33,11 +33,7 @@ pub(super) async fn run(session: &Session, args: &GoOnArgs) -> CliResult {
 /// The newest run of the playbook `rotate` that has not ended.
 fn newest(custody: &Custody) -> Result<RunId, CliError> {
     let history = custody.history()?;
-    let is_over = |run: &str| {
-        history
-            .of(kind::RUN_ENDED)
-            .any(|e| e.run() == Some(run))
-    };
+    let is_over = |run: &str| history.of(kind::RUN_ENDED).any(|e| e.run() == Some(run));
     let open = history
         .bodies::<RunCreated>(kind::RUN_CREATED)
         .filter(|(_, r)| r.playbook == "rotate" && !is_over(&r.run))
@@ -86,7 +82,13 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd, jsonl: bool) -> Cl
         return Ok(exit);
     }
     // With --jsonl stdout holds nothing but events.
-    let say = |line: String| if jsonl { out.tell(line) } else { out.answer(line) };
+    let say = |line: String| {
+        if jsonl {
+            out.tell(line)
+        } else {
+            out.answer(line)
+        }
+    };
     for step in end.failed.iter().chain(&end.in_doubt) {
         let why = end.steps.get(step).map_or("", |s| &s.summary);
         say(clean(&format!("not done: {step}: {why}")));
@@ -102,7 +104,9 @@ fn next(custody: &Custody, end: &RunEnd, exit: Exit) -> String {
     let id = custody.id();
     match &end.ending {
         Ending::Completed => show::next(custody, exit),
-        Ending::Stopped { why } => format!("stopped: {why}\nnext: firebreak log --incident {id} -n 20"),
+        Ending::Stopped { why } => {
+            format!("stopped: {why}\nnext: firebreak log --incident {id} -n 20")
+        }
         Ending::Parked(hold) if end.failed.is_empty() && end.in_doubt.is_empty() => {
             let approve = custody.opened().policy != "solo";
             let how = if approve {
@@ -121,4 +125,3 @@ fn next(custody: &Custody, end: &RunEnd, exit: Exit) -> String {
         Ending::Parked(_) | Ending::InDoubt(_) => show::next(custody, exit),
     }
 }
-

@@ -24,9 +24,9 @@ pub struct Selectors {
     /// Secret of the secret store (may repeat)
     #[arg(long, value_name = "ID")]
     pub secret: Vec<String>,
-    /// CEL over one credential, such as kind == 'iam-access-key' && tags.team == 'pay'
-    #[arg(long, value_name = "CEL")]
-    pub r#where: Option<String>,
+    /// CEL over one credential, such as "kind == 'iam-access-key' && tags.team == 'pay'"; `true` means all
+    #[arg(value_name = "CEL")]
+    pub expression: Option<String>,
     /// Kind, such as iam-access-key (may repeat)
     #[arg(long)]
     pub kind: Vec<String>,
@@ -84,7 +84,7 @@ impl Selectors {
     ///
     /// # Errors
     /// When a tag is not `KEY=VALUE`.
-    fn expression(&self) -> Result<String, CliError> {
+    fn cel(&self) -> Result<String, CliError> {
         let mut all = Vec::new();
         if !self.kind.is_empty() {
             let kinds: Vec<String> = self.kind.iter().map(|k| quoted(k)).collect();
@@ -99,7 +99,7 @@ impl Selectors {
                 .ok_or_else(|| CliError::usage(format!("`{tag}` is not KEY=VALUE")))?;
             all.push(format!("tags[{}] == {}", quoted(key), quoted(value)));
         }
-        if let Some(written) = &self.r#where {
+        if let Some(written) = &self.expression {
             all.push(if all.is_empty() {
                 written.clone()
             } else {
@@ -116,7 +116,7 @@ impl Selectors {
             || !self.kind.is_empty()
             || !self.tag.is_empty()
             || self.path_prefix.is_some()
-            || self.r#where.is_some()
+            || self.expression.is_some()
             || self.handover
     }
 
@@ -127,7 +127,7 @@ impl Selectors {
     pub fn vars(&self) -> Result<BTreeMap<String, String>, CliError> {
         if !self.names_something() {
             return Err(CliError::usage("nothing is selected").hint(
-                "name users, keys, roles or secrets, write --where CEL, or take --handover; firebreak rotate select shows what it means",
+                "name users, keys, roles or secrets, write a CEL expression, or take --handover; firebreak rotate select shows what it means",
             ));
         }
         let list = |names: &[String]| json!(names).to_string();
@@ -136,7 +136,7 @@ impl Selectors {
             ("keys", list(&self.key)),
             ("roles", list(&self.role)),
             ("secrets", list(&self.secret)),
-            ("selection", self.expression()?),
+            ("selection", self.cel()?),
             ("handover", self.handover.to_string()),
             ("on_unknown", self.on_unknown.clone()),
         ]
@@ -183,11 +183,11 @@ mod tests {
             kind: vec!["iam-access-key".into()],
             path_prefix: Some("/ci/".into()),
             tag: vec!["team=pay's".into()],
-            r#where: Some("age > duration('1h') || true".into()),
+            expression: Some("age > duration('1h') || true".into()),
             ..Selectors::default()
         };
         assert_eq!(
-            chosen.expression().expect("fits"),
+            chosen.cel().expect("fits"),
             "kind in ['iam-access-key'] && path.startsWith('/ci/') && tags['team'] == 'pay\\'s' && (age > duration('1h') || true)"
         );
     }

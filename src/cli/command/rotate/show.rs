@@ -23,7 +23,9 @@ use super::text;
 pub(super) fn read(custody: &Custody, sha256: &str) -> Result<RotationPlan, CliError> {
     let path = format!("trust/{sha256}.json");
     let damaged = |why: String| CliError::new(Exit::Tampered, "FB0604", format!("`{path}` {why}"));
-    let bytes = custody.load(&path)?.ok_or_else(|| damaged("is gone".into()))?;
+    let bytes = custody
+        .load(&path)?
+        .ok_or_else(|| damaged("is gone".into()))?;
     if sha256_hex(&bytes) != sha256 {
         return Err(damaged("changed since it was planned".into()));
     }
@@ -44,21 +46,37 @@ fn none(custody: &Custody) -> CliError {
     .hint("firebreak rotate plan --user NAME, or firebreak rotate user NAME")
 }
 
-/// Prints a plan, the newest if none is named.
-pub(super) fn plan(session: &Session, named: Option<&str>) -> CliResult {
-    let custody = session.incident()?;
+/// The plan whose digest begins so, the newest if nothing is named; with its digest.
+///
+/// # Errors
+/// When there is none, or it is not what was pinned.
+pub(super) fn found(
+    custody: &Custody,
+    named: Option<&str>,
+) -> Result<(RotationPlan, String), CliError> {
     let history = custody.history()?;
     let named = named.unwrap_or_default().trim_start_matches("sha256:");
     let plans = planned(&history);
     let (_, found) = plans
         .iter()
         .rfind(|(_, p)| p.plan_sha256.starts_with(named))
-        .ok_or_else(|| none(&custody))?;
-    let plan = read(&custody, &found.plan_sha256)?;
+        .ok_or_else(|| none(custody))?;
+    Ok((
+        read(custody, &found.plan_sha256)?,
+        found.plan_sha256.clone(),
+    ))
+}
+
+/// Prints a plan, the newest if none is named.
+pub(super) fn plan(session: &Session, named: Option<&str>) -> CliResult {
+    let custody = session.incident()?;
+    let (plan, digest) = found(&custody, named)?;
     if session.out.json {
-        session.out.document(&json!({"schema": "firebreak/rotation-plan/v1", "plan_sha256": found.plan_sha256, "plan": plan}))?;
+        session.out.document(
+            &json!({"schema": "firebreak/rotation-plan/v1", "plan_sha256": digest, "plan": plan}),
+        )?;
     }
-    session.out.answer(clean(&text::plan(&plan, &found.plan_sha256)));
+    session.out.answer(clean(&text::plan(&plan, &digest)));
     Ok(Exit::Ok)
 }
 
@@ -84,7 +102,11 @@ pub(super) fn exit_of(status: &RotationStatus) -> Exit {
     let any = |state: &str| status.totals.by_state.contains_key(state);
     if any("stuck") {
         Exit::Stuck
-    } else if status.rows.iter().any(|r| r.reason.as_deref() == Some("in_doubt")) {
+    } else if status
+        .rows
+        .iter()
+        .any(|r| r.reason.as_deref() == Some("in_doubt"))
+    {
         Exit::InDoubt
     } else if any("needs-human") || any(status::WAITING) || any(status::RUNNING) {
         Exit::Parked
@@ -101,7 +123,9 @@ pub(super) fn status(session: &Session) -> CliResult {
     let status = standing(&custody, None)?;
     let exit = exit_of(&status);
     if session.out.json {
-        session.out.document(&document(&custody, &status, exit, None))?;
+        session
+            .out
+            .document(&document(&custody, &status, exit, None))?;
     }
     session.out.answer(clean(&text::status(&status)));
     session.out.answer(next(&custody, exit));
@@ -125,8 +149,12 @@ pub(super) fn document(
 pub(super) fn next(custody: &Custody, exit: Exit) -> String {
     let id = custody.id();
     match exit {
-        Exit::Ok => format!("next: firebreak verify --incident {id}, then firebreak rotate report --incident {id}"),
-        Exit::Missed => format!("next: mend the consumer that is named, then plan again: firebreak rotate plan --incident {id}"),
+        Exit::Ok => format!(
+            "next: firebreak verify --incident {id}, then firebreak rotate report --incident {id}"
+        ),
+        Exit::Missed => format!(
+            "next: mend the consumer that is named, then plan again: firebreak rotate plan --incident {id}"
+        ),
         _ => format!("next: do what is named above, then firebreak rotate resume --incident {id}"),
     }
 }

@@ -76,7 +76,10 @@ fn section(lines: &mut Vec<String>, heading: &str, of: impl Iterator<Item = Stri
 }
 
 fn of_item(plan: &RotationPlan, item: &Item) -> Vec<String> {
-    let mut lines = vec![format!("{} {} {}, {}", item.id, item.kind, item.name, item.mode)];
+    let mut lines = vec![format!(
+        "{} {} {}, {}",
+        item.id, item.kind, item.name, item.mode
+    )];
     if let Some(reason) = item.needs_human {
         lines.push(format!("  not begun: {reason}, a person decides"));
     }
@@ -87,7 +90,11 @@ fn of_item(plan: &RotationPlan, item: &Item) -> Vec<String> {
             if let Some(victim) = &key.victim {
                 lines.push(format!("  frees a slot by deleting {victim}"));
             }
-            let made = if key.escrow.exists { "" } else { " (made by the run)" };
+            let made = if key.escrow.exists {
+                ""
+            } else {
+                " (made by the run)"
+            };
             lines.push(format!("  new kept in  {}{made}", key.escrow.secret));
             if !key.chain.is_empty() {
                 lines.push(format!("  also revoked {}", key.chain.join(", ")));
@@ -101,15 +108,25 @@ fn of_item(plan: &RotationPlan, item: &Item) -> Vec<String> {
             };
             lines.push(format!("  sessions     {trust}"));
             lines.extend(role.moves.iter().map(|m| {
-                let place = plan.workloads.get(m.workload).map_or_else(String::new, |w| w.place());
-                format!("  moves        {place} from service account {} to {}", m.from, m.to)
+                let place = plan
+                    .workloads
+                    .get(m.workload)
+                    .map_or_else(String::new, |w| w.place());
+                format!(
+                    "  moves        {place} from service account {} to {}",
+                    m.from, m.to
+                )
             }));
             lines.extend(role.open_ends.iter().map(|e| format!("  open end     {e}")));
         }
         What::DatabasePassword(password) => {
             lines.push(format!("  kept in      {}", password.escrow.secret));
             let servers: Vec<String> = password.servers().map(ToString::to_string).collect();
-            lines.push(format!("  role         {} on {}", password.role, servers.join(", ")));
+            lines.push(format!(
+                "  role         {} on {}",
+                password.role,
+                servers.join(", ")
+            ));
         }
     }
     lines.extend(item.sinks.iter().map(|s| {
@@ -133,12 +150,20 @@ pub(super) fn status(status: &RotationStatus) -> String {
 }
 
 fn of_row(row: &CredentialRow) -> Vec<String> {
-    let reason = row.reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+    let reason = row
+        .reason
+        .as_deref()
+        .map(|r| format!(" ({r})"))
+        .unwrap_or_default();
     let mut lines = vec![format!(
         "{} {}{reason}  {} {}, {}",
         row.item, row.state, row.kind, row.name, row.mode
     )];
-    let new = row.new.as_deref().map(|n| format!(" → {n}")).unwrap_or_default();
+    let new = row
+        .new
+        .as_deref()
+        .map(|n| format!(" → {n}"))
+        .unwrap_or_default();
     lines.push(format!("  {}{new}", row.old));
     let mut add = |name: &str, value: &Option<String>| {
         if let Some(value) = value {
@@ -152,7 +177,10 @@ fn of_row(row: &CredentialRow) -> Vec<String> {
     if let Some(grade) = &row.grade {
         let codes = row.codes.join("; ");
         let entries: Vec<String> = row.entries.iter().map(ToString::to_string).collect();
-        lines.push(format!("  old is dead {grade}: {codes} (entries {})", entries.join(", ")));
+        lines.push(format!(
+            "  old is dead {grade}: {codes} (entries {})",
+            entries.join(", ")
+        ));
     }
     let lists = [
         ("consumer", &row.consumers),

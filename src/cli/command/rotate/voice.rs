@@ -120,8 +120,9 @@ impl Operator for Voice {
         };
         match self.typed(word, confirm.as_deref()) {
             None => {
-                self.out
-                    .tell(format!("there is no terminal to ask on: give --confirm {word}"));
+                self.out.tell(format!(
+                    "there is no terminal to ask on: give --confirm {word}"
+                ));
                 return Reply::NoTerminal;
             }
             Some(false) => {
@@ -156,7 +157,8 @@ impl Operator for Voice {
     }
 
     fn event(&self, event: &RunEvent) {
-        let of_rotation = matches!(event, RunEvent::Progress { step, .. } if step.starts_with("replace/"));
+        let of_rotation =
+            matches!(event, RunEvent::Progress { step, .. } if step.starts_with("replace/"));
         if of_rotation && self.quiet {
             return;
         }
