@@ -9,7 +9,7 @@ use crate::custody::Custody;
 use crate::incident::body::{Target, TargetAdded};
 use crate::incident::{Draft, History, kind};
 use crate::port::{
-    BreakGlassPath, Cause, Estate, FingerprintKey, Ledger as _, PortError, Random as _, Workloads,
+    BreakGlassPath, Cause, Estate, FingerprintKey, Ledger as _, PortError, Workloads,
 };
 
 use super::cluster::targets;

@@ -43,8 +43,8 @@ pub struct Outside {
 impl From<Option<Cluster>> for Outside {
     fn from(cluster: Option<Cluster>) -> Self {
         Outside {
-            cluster: outside.cluster,
-            estate: outside.estate,
+            cluster,
+            estate: None,
         }
     }
 }
@@ -143,8 +143,8 @@ fn assemble(
         files: held.files,
         documents: held.documents,
         ports: Ports {
-            cluster,
-            estate: None,
+            cluster: outside.cluster,
+            estate: outside.estate,
             notifier: Arc::new(messages(session)?),
             clock: session.clock.clone(),
             random: session.random.clone(),
