@@ -35,3 +35,6 @@ pub use rotate_credentials::RotateCredentials;
 pub fn actions(to: Actions) -> Actions {
     to.with(RotateCredentials)
 }
+
+#[cfg(test)]
+mod tests;
