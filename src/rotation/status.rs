@@ -16,7 +16,7 @@ use crate::incident::rotate::{
 
 use super::journal::{ItemJournal, Standing};
 use super::machine::{access_key as key, database_password as password, role_sessions as role};
-use super::machine::{access_key, rollout};
+use super::machine::{rollout, turn};
 use super::plan::{Item, RotationPlan, What};
 use super::words::{Grade, RotationMode};
 
@@ -113,8 +113,8 @@ impl View<'_> {
         let mut lines = Vec::new();
         for sink in &item.sinks {
             let place = sink.place();
-            let how = match journal.standing(access_key::DISTRIBUTED, &place) {
-                _ if journal.undone(access_key::DISTRIBUTED, &place) => "taken back",
+            let how = match journal.standing(turn::DISTRIBUTED, &place) {
+                _ if journal.undone(turn::DISTRIBUTED, &place) => "taken back",
                 Some(Standing::Done(_)) => "written",
                 Some(Standing::Refused(_)) => "refused",
                 Some(Standing::InDoubt(_)) => "in doubt",
@@ -246,9 +246,9 @@ impl<'a> Facts<'a> {
         let got = |step, target, name| self.journal.got(step, target, name).map(str::to_owned);
         match &self.item.what {
             What::AccessKey(_) => got(key::SESSIONS_DENIED, "", "t"),
-            What::RoleSessions(_) => {
-                got(role::REVOKED, "2", "t").or_else(|| got(role::REVOKED, "1", "t"))
-            }
+            What::RoleSessions(_) => [role::AGAIN, "2", "1"]
+                .iter()
+                .find_map(|n| got(role::REVOKED, n, "t")),
             What::DatabasePassword(_) => self
                 .journal
                 .done(password::SESSIONS_GONE, "")
@@ -360,7 +360,7 @@ fn residue(item: &Item, journal: &ItemJournal, facts: &Facts<'_>) -> Vec<String>
             }
         }
         What::DatabasePassword(p) => {
-            if journal.done(password::LABELS_CLEANED, crate::port::PREVIOUS) {
+            if journal.done(turn::LABELS_CLEANED, crate::port::PREVIOUS) {
                 left.push(format!(
                     "the old version of {} has no label and is still readable by its id",
                     p.escrow.secret
@@ -371,7 +371,7 @@ fn residue(item: &Item, journal: &ItemJournal, facts: &Facts<'_>) -> Vec<String>
     if item
         .sinks
         .iter()
-        .any(|s| journal.done(access_key::DISTRIBUTED, &s.place()))
+        .any(|s| journal.done(turn::DISTRIBUTED, &s.place()))
     {
         left.push(
             "the old value may stand in etcd's history and backups, and in notes of earlier tools"

@@ -203,7 +203,7 @@ fn emergency() -> (RotationPlan, Vec<Entry>) {
             None,
         ),
     );
-    told.change(40, one, key::DISTRIBUTED, "shop/token", &[]);
+    told.change(40, one, turn::DISTRIBUTED, "shop/token", &[]);
     let web = "workload:shop/Deployment/web";
     told.change(42, web, rollout::TRIGGERED, "", &[]);
     told.saw(55, &seen(web, rollout::AVAILABLE, &[], None));
@@ -288,7 +288,7 @@ fn what_was_taken_back_counts_as_alive() {
     let plan = plan(vec![item("item-0001", "pay", RotationMode::Graceful)]);
     let mut told = Told::default();
     told.change(1, "item-0001", key::CREATED, "", &[("key_id", "AKIANEW")]);
-    told.change(3, "item-0001", key::DISTRIBUTED, "shop/token", &[]);
+    told.change(3, "item-0001", turn::DISTRIBUTED, "shop/token", &[]);
     let web = "workload:shop/Deployment/web";
     told.change(5, web, rollout::TRIGGERED, "", &[]);
     let down = RotateObserved {
