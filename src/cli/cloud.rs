@@ -8,6 +8,7 @@ use crate::adapter::postgres::PostgresServers;
 use crate::custody::Custody;
 use crate::incident::body::{Target, TargetAdded};
 use crate::incident::{Draft, History, kind};
+use crate::playbook::model::{Kind, Playbook};
 use crate::port::{
     BreakGlassPath, Cause, Estate, FingerprintKey, Ledger as _, PortError, Workloads,
 };
@@ -56,6 +57,41 @@ pub fn is_configured(session: &Session, args: &AccountArgs) -> bool {
         || VARIABLES.iter().any(|name| set(name))
         || file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")
         || file("AWS_CONFIG_FILE", ".aws/config")
+}
+
+/// What a run of a playbook works on besides the cluster: the account, where the incident is bound to one or one is at hand.
+///
+/// # Errors
+/// When the account does not answer, or is another than the incident's.
+pub async fn estate_of(
+    session: &Session,
+    custody: &Custody,
+    workloads: Option<Arc<dyn Workloads>>,
+) -> Result<Option<Estate>, CliError> {
+    let args = AccountArgs::default();
+    let history = custody.history()?;
+    let bound = targets(&history)
+        .iter()
+        .any(|t| matches!(t, Target::Account { .. }));
+    if !bound && !is_configured(session, &args) {
+        return Ok(None);
+    }
+    let account = reach(session, &args).await?;
+    account.bind(custody)?;
+    let key = custody.fingerprint_key(session.random.as_ref())?;
+    Ok(Some(account.estate(key, workloads)))
+}
+
+/// Whether a playbook holds an action that works in an account.
+pub fn wants_account(playbook: &Playbook) -> bool {
+    playbook.all_steps().iter().any(|s| {
+        let action = match &s.kind {
+            Kind::Call(call) | Kind::Check { call, .. } => call.action.as_str(),
+            _ => return false,
+        };
+        action.starts_with("eradicate.")
+            || ["contain.revoke_sessions", "acquire.cloud_trail"].contains(&action)
+    })
 }
 
 /// An account that answered.

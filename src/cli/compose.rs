@@ -32,7 +32,7 @@ pub fn actions() -> Actions {
 }
 
 /// What a command works on outside.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Outside {
     /// The cluster.
     pub cluster: Option<Cluster>,

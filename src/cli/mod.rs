@@ -68,7 +68,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Look at cluster, rights, network plugin, clock and disk; changes nothing
-    Doctor(cluster::ClusterArgs),
+    Doctor(command::doctor::DoctorArgs),
     /// Capture, isolate, prove, preserve and document
     #[command(subcommand)]
     Contain(ContainCommand),

@@ -81,14 +81,6 @@ impl Place {
         })
     }
 
-    /// The same incident's id, opened or not.
-    pub(super) fn id(&self) -> &str {
-        match &self.holder {
-            Holder::Taken(custody) => custody.id().as_str(),
-            Holder::New(unopened) => unopened.id.as_str(),
-        }
-    }
-
     fn outside(&self, fingerprint: FingerprintKey) -> Outside {
         let workloads = self.cluster.as_ref().map(|a| a.connected.workloads.clone());
         Outside {
