@@ -32,13 +32,15 @@ const WALLS: [(&str, &[&str]); 12] = [
 ];
 
 /// Third-party crates that only one room may name.
-const ONLY: [(&str, &[&str]); 6] = [
+const ONLY: [(&str, &[&str]); 8] = [
     ("clap", &["cli"]),
     ("kube", &["adapter"]),
     ("k8s_openapi", &["adapter"]),
     ("hyper", &["adapter"]),
     ("hyper_util", &["adapter"]),
     ("hyper_rustls", &["adapter"]),
+    ("tokio_postgres", &["adapter"]),
+    ("tokio_postgres_rustls", &["adapter"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
