@@ -402,3 +402,20 @@ impl From<CustodyError> for ActionError {
         }
     }
 }
+
+/// For tests of actions that read no pinned file.
+#[cfg(test)]
+pub(crate) struct NoFiles;
+
+#[cfg(test)]
+impl RunFiles for NoFiles {
+    fn pin(&self, _: &str, _: &[u8]) -> std::io::Result<()> {
+        Err(std::io::Error::other("nothing is pinned in this test"))
+    }
+    fn pinned(&self, _: &str) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    fn lock_run(&self, _: &RunId) -> std::io::Result<Option<crate::port::LockGuard>> {
+        Ok(None)
+    }
+}
