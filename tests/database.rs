@@ -325,6 +325,42 @@ async fn a_planted_password_is_in_no_log_of_the_server_and_in_no_statistics() {
     }
 }
 
+/// A logger that takes all it can get.
+struct Heard(Mutex<String>);
+
+static HEARD: Heard = Heard(Mutex::new(String::new()));
+
+impl log::Log for Heard {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{} {}\n", record.target(), record.args());
+        self.0.lock().expect("no panic").push_str(&line);
+    }
+    fn flush(&self) {}
+}
+
+#[tokio::test]
+async fn no_logger_of_ours_hears_a_statement_whatever_its_filter_says() {
+    let Some(servers) = shared() else { return };
+    log::set_logger(&HEARD).expect("it is the only one");
+    log::set_max_level(log::LevelFilter::Trace);
+    role(&servers, "heard");
+    let new = password();
+    let (server, admin) = (servers.primary(), servers.admin());
+    let set = renew(&server, &admin, "heard", &new);
+    set.await.expect("it is set");
+    tries(&server, "heard", &new).await;
+    log::error!("the logger hears");
+    let heard = HEARD.0.lock().expect("no panic").clone();
+    assert!(heard.contains("the logger hears"), "{heard}");
+    assert!(
+        !heard.contains("ALTER ROLE") && !heard.contains("SCRAM"),
+        "{heard}"
+    );
+}
+
 /// A secret as it may be found: raw, base64, hex.
 fn forms(secret: &str) -> [String; 4] {
     use base64::Engine as _;
