@@ -1,15 +1,21 @@
-//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
-//! somebody who types our commands (`responder`).
+//! What tests share: the lab ([`lab`]), a real database ([`postgres`]), a proxy that loses replies ([`proxy`]) and
+//! somebody who types our commands (`responder`), and a user at a shell ([`user`]).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
 
+pub mod books;
+#[cfg(feature = "adapters")]
+pub mod doubles;
 pub mod lab;
+pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "adapters")]
 pub mod responder;
+#[cfg(feature = "adapters")]
+pub mod user;
 
 /// A folder of one test's own, in the build's folder for such things. It may hold what an earlier run left.
 pub fn own_folder(test: &str) -> PathBuf {
