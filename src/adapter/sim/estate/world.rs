@@ -385,11 +385,11 @@ impl EstateWorld {
         for deferred in &mut self.deferred {
             deferred.calls_left = deferred.calls_left.saturating_sub(1);
         }
-        let (due, left) = std::mem::take(&mut self.deferred)
+        let (due, left): (Vec<Deferred>, _) = std::mem::take(&mut self.deferred)
             .into_iter()
             .partition(|d| d.calls_left == 0);
         self.deferred = left;
-        for deferred in Vec::<Deferred>::from(due) {
+        for deferred in due {
             self.take_hold(deferred.effect);
         }
         for key in self.keys.values_mut() {

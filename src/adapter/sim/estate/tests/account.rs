@@ -235,8 +235,7 @@ async fn inline_policies_are_measured_together_without_white_space() {
         .sim
         .put_inline_policy(&user, "b", &long(400))
         .await
-        .err()
-        .expect("too long");
+        .expect_err("too long");
     assert_eq!(error.cause, Cause::Rejected);
     assert!(error.detail.starts_with("LimitExceeded"));
     lab.sim
@@ -251,8 +250,7 @@ async fn inline_policies_are_measured_together_without_white_space() {
         .sim
         .put_inline_policy(&user, "c", "{")
         .await
-        .err()
-        .expect("no policy");
+        .expect_err("no policy");
     assert!(error.detail.starts_with("MalformedPolicyDocument"));
 }
 
