@@ -406,10 +406,11 @@ async fn a_secret_is_promoted_by_compare_and_swap(which: Which) {
     let none = vault.describe(name).await.expect_err("none yet");
     assert_eq!(none.cause, Cause::NotFound);
     let created = vault.create(name, TOKENS[0], &value("old"), &tags).await;
-    let arn = created.expect("made").value;
+    assert_eq!(created.expect("made").value, TOKENS[0]);
     let taken = vault.create(name, TOKENS[3], &value("x"), &tags).await;
     assert_eq!(taken.expect_err("taken").cause, Cause::Conflict);
-    let seen = vault.describe(&arn).await.expect("seen").value;
+    let seen = vault.describe(name).await.expect("seen").value;
+    let arn = seen.arn.clone();
     assert_eq!(seen.holder(CURRENT), Some(TOKENS[0]));
     assert_eq!(seen.tags, Some(tags));
     let put = vault.put(&arn, TOKENS[1], &value("new"), &[PENDING]).await;
