@@ -253,3 +253,57 @@ async fn an_intruders_words_reach_nobodys_terminal_unclean() {
     let said = put.expect_err("refused").to_string();
     assert!(!said.contains('\u{202e}') && !said.contains("hunter2") && !said.contains('\u{1b}'));
 }
+
+/// Keeps all that anybody traces.
+struct Recorder(Arc<Mutex<String>>);
+
+impl tracing::field::Visit for Recorder {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let mut all = self.0.lock().expect("records");
+        all.push_str(&format!("{field}={value:?}\n"));
+    }
+}
+
+impl tracing::Subscriber for Recorder {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        span.record(&mut Recorder(Arc::clone(&self.0)));
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        values.record(&mut Recorder(Arc::clone(&self.0)));
+    }
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Recorder(Arc::clone(&self.0)));
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_subscriber_that_wants_everything_gets_no_secret() {
+    const VALUE: &str = "pl4nted-n3w-passw0rd";
+    const TOKEN: &str = "pl4nted-s3ss10n-t0ken";
+    let records = Arc::new(Mutex::new(String::new()));
+    let subscriber = Recorder(Arc::clone(&records));
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    let server = Server::start(&[Does::HangUp]).await;
+    let mut options = server.options();
+    options.signer = Some(Signer {
+        id: "ASIAOURS".into(),
+        secret: Secret::new("ours".into()),
+        token: Some(Secret::new(TOKEN.into())),
+    });
+    let aws = connect(options).await.expect("connected");
+    let (id, value) = ("0".repeat(32), Secret::new(VALUE.into()));
+    let put = aws.vault.put("shop/db", &id, &value, &["AWSPENDING"]);
+    put.await.expect_err("it hangs up");
+    assert_eq!((server.times(VALUE), server.times(TOKEN)), (1, 1));
+    let records = records.lock().expect("records");
+    for secret in [VALUE, TOKEN] {
+        assert!(!records.contains(secret), "a record holds a secret");
+    }
+}
