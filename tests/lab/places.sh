@@ -27,6 +27,8 @@ SERVICE_CIDR=10.96.0.0/16
 API_SERVICE_IP=10.96.0.1
 INTERNET_IP=198.51.100.10
 METADATA_IP=169.254.169.254
+DATABASE_IP=198.51.100.20          # PostgreSQL, where it is installed
+REPLICA_IP=198.51.100.21           # its streaming replica
 CGROUP=firebreak-$LAB              # two kubelets must not share a root: each removes the pods that it does not know
 
 KUBE_PROGRAMS="kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl"

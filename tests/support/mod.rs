@@ -1,11 +1,12 @@
-//! What live tests share: the lab ([`lab`]), doubles of AWS (`doubles`), a real database ([`postgres`]), a proxy that loses replies
-//! ([`proxy`]) and somebody who types our commands (`responder`).
+//! What tests share: the lab ([`lab`]), a real database ([`postgres`]), a proxy that loses replies ([`proxy`]) and
+//! somebody who types our commands (`responder`), and a user at a shell ([`user`]).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
 
+pub mod books;
 #[cfg(feature = "adapters")]
 pub mod doubles;
 pub mod lab;
@@ -13,6 +14,8 @@ pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "adapters")]
 pub mod responder;
+#[cfg(feature = "adapters")]
+pub mod user;
 
 /// A folder of one test's own, in the build's folder for such things. It may hold what an earlier run left.
 pub fn own_folder(test: &str) -> PathBuf {

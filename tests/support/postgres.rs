@@ -212,6 +212,8 @@ impl Postgres {
         let data = servers.folder.join("replica");
         run(command(&bin.join("pg_basebackup"))
             .env("PGPASSWORD", ADMIN.1)
+            // It looks for a certificate of its own in there.
+            .env("HOME", &servers.folder)
             .args([
                 "-R",
                 "-X",
@@ -372,8 +374,8 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
+impl Running {
+    fn stop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             let pid = rustix::process::Pid::from_child(&self.child);
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
@@ -382,17 +384,17 @@ impl Drop for Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // The servers end before their folder goes; a second ending by their own drop finds nothing to do.
-        for running in [self.replica.take()].into_iter().flatten() {
-            drop(running);
-        }
-        let pid = rustix::process::Pid::from_child(&self.primary.child);
-        if let Ok(None) = self.primary.child.try_wait() {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
-            let _ = self.primary.child.wait();
-        }
+        // The servers end before their folder goes.
+        drop(self.replica.take());
+        self.primary.stop();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -124,7 +124,10 @@ impl Rotation {
                 return self.end(&mut at, ending).await.map(Carried::Ended);
             }
             let next = self.ask(&at);
-            let goes_on = !matches!(next, Next::Settle { .. } | Next::Record { .. } | Next::End(_));
+            let goes_on = !matches!(
+                next,
+                Next::Settle { .. } | Next::Record { .. } | Next::End(_)
+            );
             if goes_on && self.halted() {
                 return Ok(Carried::Stopped(Box::new(at)));
             }
@@ -161,7 +164,14 @@ impl Rotation {
                 } => {
                     let attempt = at.journal.attempt;
                     let body = RotateObserved {
-                        settles: Some(if happened { "happened" } else { "did-not-happen" }.into()),
+                        settles: Some(
+                            if happened {
+                                "happened"
+                            } else {
+                                "did-not-happen"
+                            }
+                            .into(),
+                        ),
                         reversal,
                         ..observed(self.item(at.item), &step, &target, attempt, happened, facts)
                     };
@@ -342,7 +352,16 @@ impl Rotation {
                 found.facts,
             )
         };
-        self.tell(at, step, target, if found.holds { "holds" } else { "does not hold" });
+        self.tell(
+            at,
+            step,
+            target,
+            if found.holds {
+                "holds"
+            } else {
+                "does not hold"
+            },
+        );
         self.saw(at, body).await
     }
 
@@ -365,12 +384,7 @@ impl Rotation {
         self.writer.append(Draft::new(kind, body).about(refs)).await
     }
 
-    async fn read_back(
-        &self,
-        at: &mut Carrier,
-        secret: &str,
-        version: &str,
-    ) -> Result<(), String> {
+    async fn read_back(&self, at: &mut Carrier, secret: &str, version: &str) -> Result<(), String> {
         let Some(escrow) = hand::escrow(self.item(at.item)) else {
             return Err("it has no escrow".into());
         };

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 
 use crate::port::{Cause, Claim, Held, LeaseTerms, LedgerError};
 use crate::rotation::journal::ItemJournal;
-use crate::rotation::machine::access_key::DISTRIBUTED;
 use crate::rotation::machine::Ending;
+use crate::rotation::machine::access_key::DISTRIBUTED;
 use crate::rotation::words::{Reason, Terminal};
 
 use super::carry::{Carried, Carrier, Rotation, Until};
@@ -134,7 +134,10 @@ async fn carry_all(
             break;
         }
         pass(rotation, batch, Until::End, &mut endings).await?;
-        if indices.iter().any(|i| endings.get(i).is_some_and(failed_its_consumer)) {
+        if indices
+            .iter()
+            .any(|i| endings.get(i).is_some_and(failed_its_consumer))
+        {
             (rotation.cx.progress)("a consumer failed: the items after this batch are not begun");
             break;
         }
@@ -237,8 +240,9 @@ fn groups(rotation: &Rotation, carriers: Vec<Carrier>) -> Vec<Vec<Carrier>> {
             alone.push(vec![carrier]);
             continue;
         }
-        let (joined, apart): (Vec<_>, Vec<_>) =
-            groups.into_iter().partition(|(w, _)| !w.is_disjoint(&feeds));
+        let (joined, apart): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|(w, _)| !w.is_disjoint(&feeds));
         groups = apart;
         let mut merged = (feeds, Vec::new());
         for (w, items) in joined {

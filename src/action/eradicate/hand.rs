@@ -121,7 +121,10 @@ pub(super) fn before_of(text: &Secret) -> BTreeMap<String, BTreeMap<String, Secr
             .collect(),
         _ => BTreeMap::new(),
     };
-    places.into_iter().map(|(p, keys)| (p, values(keys))).collect()
+    places
+        .into_iter()
+        .map(|(p, keys)| (p, values(keys)))
+        .collect()
 }
 
 /// The error never has a piece of the text in it.

@@ -22,8 +22,12 @@ impl Rotation {
             let age = self.cx.ports.clock.now() - t;
             u64::try_from(age.num_milliseconds()).unwrap_or(0)
         });
-        self.wait(waits.absence_ms.saturating_sub(age + waits.absence_apart_ms))
-            .await;
+        self.wait(
+            waits
+                .absence_ms
+                .saturating_sub(age + waits.absence_apart_ms),
+        )
+        .await;
         let first = self.once(at).await;
         self.wait(waits.absence_apart_ms).await;
         let mut second = self.once(at).await;
@@ -56,7 +60,8 @@ impl Rotation {
             .patiently(|| self.estate.cloud.access_keys(&key.user))
             .await;
         if let Ok(answer) = keys {
-            seen.binding.extend(crate::rotation::binding::keys(&answer.value));
+            seen.binding
+                .extend(crate::rotation::binding::keys(&answer.value));
             seen.keys = Some(answer.value);
         }
         if key.escrow.exists || at.journal.standing(ESCROWED, "").is_some() {
@@ -117,7 +122,8 @@ impl Rotation {
             .await;
         if let Ok(answer) = answer {
             let role_seen = &answer.value;
-            seen.binding.extend(crate::rotation::binding::role(role_seen));
+            seen.binding
+                .extend(crate::rotation::binding::role(role_seen));
             seen.denies.insert(role.role.clone(), t_in_place(role_seen));
             seen.trust.clone_from(&role_seen.trust);
         }
@@ -136,10 +142,13 @@ impl Rotation {
 
     async fn see_password(&self, at: &Carrier, password: &DatabasePassword, seen: &mut Seen) {
         self.see_secret(&password.escrow.secret, seen).await;
-        let version = at
-            .journal
-            .standing(PENDING_PUT, "")
-            .map(|_| token(&self.cx.run.to_string(), self.item(at.item), at.journal.attempt));
+        let version = at.journal.standing(PENDING_PUT, "").map(|_| {
+            token(
+                &self.cx.run.to_string(),
+                self.item(at.item),
+                at.journal.attempt,
+            )
+        });
         if at.journal.len == 0 {
             if let Ok(admin) = self.admin(password).await
                 && let Ok(role) = self
@@ -148,7 +157,8 @@ impl Rotation {
                     .role(&password.primary, &admin, &password.role)
                     .await
             {
-                seen.binding.extend(crate::rotation::binding::database(&role));
+                seen.binding
+                    .extend(crate::rotation::binding::database(&role));
             }
             return;
         }

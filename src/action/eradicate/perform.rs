@@ -158,7 +158,10 @@ impl Rotation {
                 label,
                 from,
                 to,
-            } => self.label(secret, label, from.as_deref(), to.as_deref()).await,
+            } => {
+                self.label(secret, label, from.as_deref(), to.as_deref())
+                    .await
+            }
             Call::SetVerifier { server, role, .. } => {
                 let Load::Verifier(verifier, admin) = load else {
                     return Err(unprepared());
@@ -226,12 +229,7 @@ impl Rotation {
         }
     }
 
-    async fn write_sink(
-        &self,
-        at: &Carrier,
-        index: usize,
-        load: &Load,
-    ) -> Result<Sent, PortError> {
+    async fn write_sink(&self, at: &Carrier, index: usize, load: &Load) -> Result<Sent, PortError> {
         let Load::Sink(object, wanted) = load else {
             return Err(unprepared());
         };
@@ -281,7 +279,11 @@ impl Rotation {
             }
             Call::MoveAccount { r#move, back } => {
                 let m = role.moves.get(*r#move).ok_or_else(unprepared)?;
-                let (from, to) = if *back { (&m.to, &m.from) } else { (&m.from, &m.to) };
+                let (from, to) = if *back {
+                    (&m.to, &m.from)
+                } else {
+                    (&m.from, &m.to)
+                };
                 let object = &self.plan.workloads[m.workload].object;
                 workloads.move_service_account(object, from, to).await?;
                 Ok(Sent::ok([]))

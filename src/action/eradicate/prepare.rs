@@ -114,10 +114,15 @@ impl Rotation {
                 let seen = self.estate.cloud.principal(&principal).await?.value;
                 let there = seen.trust.unwrap_or_default();
                 if !sessions::same_policy(&there, expect) {
-                    return Err(Problem::new("conflict", "the trust policy is not the one planned on"));
+                    return Err(Problem::new(
+                        "conflict",
+                        "the trust policy is not the one planned on",
+                    ));
                 }
                 intent.before.insert("trust_sha256".into(), digest(&there));
-                intent.params.insert("trust_sha256".into(), digest(document));
+                intent
+                    .params
+                    .insert("trust_sha256".into(), digest(document));
                 Load::Document(document.clone())
             }
             Call::CreateSecret { .. } | Call::PutPending { .. } => {
@@ -148,7 +153,9 @@ impl Rotation {
         intent: &mut RotateIntent,
     ) -> Result<Load, Problem> {
         let answer = self.estate.cloud.principal(principal).await?;
-        let now = answer.server_date.unwrap_or_else(|| self.cx.ports.clock.now());
+        let now = answer
+            .server_date
+            .unwrap_or_else(|| self.cx.ports.clock.now());
         let there = t_in_place(&answer.value);
         // Issue times have a resolution of one second: what was issued in this very second is older than the next one.
         let next = now.trunc_subsecs(0) + TimeDelta::seconds(1);
@@ -161,9 +168,7 @@ impl Rotation {
             .params
             .insert("policy".into(), sessions::POLICY_NAME.into());
         if let Some(there) = there {
-            intent
-                .before
-                .insert("t".into(), clock_text::seconds(there));
+            intent.before.insert("t".into(), clock_text::seconds(there));
         }
         Ok(Load::Document(document))
     }
@@ -236,7 +241,10 @@ impl Rotation {
             Value::Old => self.old(at).await?.map(|o| o.secret.duplicate()),
         };
         let Some(secret) = secret else {
-            return Err(Problem::new("not-found", "the password to set is not at hand"));
+            return Err(Problem::new(
+                "not-found",
+                "the password to set is not at hand",
+            ));
         };
         let admin = self.admin(password).await?;
         // Same role, same cluster, and no replica: else the password would land somewhere else.
@@ -275,7 +283,10 @@ impl Rotation {
             Value::Old => (old, new),
         };
         if wanted.is_empty() {
-            return Err(Problem::new("not-found", "the value to write is not at hand"));
+            return Err(Problem::new(
+                "not-found",
+                "the value to write is not at hand",
+            ));
         }
         let object = self.sink_object(sink).await?;
         let known = |key: &str, there: &Secret| {
@@ -284,13 +295,19 @@ impl Rotation {
                 .any(|v| v.get(key).is_some_and(|v| v.same_as(there)))
         };
         // Without the old value in any secret store, what is there was kept when the new one was: it is what `other` holds.
-        let foreign = wanted
-            .keys()
-            .find(|key| object.data.get(*key).is_some_and(|there| !known(key, there)));
+        let foreign = wanted.keys().find(|key| {
+            object
+                .data
+                .get(*key)
+                .is_some_and(|there| !known(key, there))
+        });
         if let Some(key) = foreign {
             return Err(Problem::new(
                 "conflict",
-                format!("{} key `{key}` holds neither the old nor the new value", sink.place()),
+                format!(
+                    "{} key `{key}` holds neither the old nor the new value",
+                    sink.place()
+                ),
             ));
         }
         if let Some(writer) = &object.written_by {

@@ -52,9 +52,7 @@ impl Rotation {
                 }
             }
         }
-        let keys = self
-            .patiently(|| self.estate.cloud.access_keys(user))
-            .await;
+        let keys = self.patiently(|| self.estate.cloud.access_keys(user)).await;
         let state = match keys {
             Ok(keys) => match keys.value.iter().find(|k| k.id == key) {
                 None => "absent",
@@ -76,7 +74,12 @@ impl Rotation {
     }
 
     /// The code of a refusal, or what else was met.
-    async fn key_answer(&self, key: &str, secret: Option<&Secret>, region: Option<String>) -> String {
+    async fn key_answer(
+        &self,
+        key: &str,
+        secret: Option<&Secret>,
+        region: Option<String>,
+    ) -> String {
         let answer = match secret {
             Some(secret) => {
                 let signer = Signer {
@@ -107,9 +110,7 @@ impl Rotation {
         let principal = Principal::User(user.to_owned());
         let (mut clean, mut spent) = (0, 0);
         while clean < CLEAN {
-            let keys = self
-                .patiently(|| self.estate.cloud.access_keys(user))
-                .await;
+            let keys = self.patiently(|| self.estate.cloud.access_keys(user)).await;
             let seen = self
                 .patiently(|| self.estate.cloud.principal(&principal))
                 .await;
@@ -193,7 +194,10 @@ impl Rotation {
         let Some(session) = &at.hand.session else {
             return Found::holds([
                 ("t", since),
-                ("why", "no session from before the cut-off was at hand to try".into()),
+                (
+                    "why",
+                    "no session from before the cut-off was at hand to try".into(),
+                ),
             ])
             .graded(Grade::State);
         };
@@ -205,7 +209,11 @@ impl Rotation {
                 Ok(answer) => match answer.value {
                     ProbeAnswer::Refused { code, .. } => {
                         last = code;
-                        refused = if last.starts_with("AccessDenied") { refused + 1 } else { 0 };
+                        refused = if last.starts_with("AccessDenied") {
+                            refused + 1
+                        } else {
+                            0
+                        };
                     }
                     ProbeAnswer::Works(_) => {
                         last = "answered".into();
@@ -304,7 +312,11 @@ impl Rotation {
             let control = self.login(server, &password.role, &new).await;
             let dead = matches!(&refused, Ok(LoginAnswer::Refused { sqlstate, .. }) if sqlstate == "28P01");
             let works = matches!(control, Ok(LoginAnswer::Accepted { .. }));
-            codes.push(format!("{server}: {} (control {})", said(&refused), said(&control)));
+            codes.push(format!(
+                "{server}: {} (control {})",
+                said(&refused),
+                said(&control)
+            ));
             if !dead || !works {
                 return Found::not([("code", codes.join("; "))]);
             }

@@ -265,7 +265,14 @@ impl Rollouts {
                     ..
                 } => {
                     let body = RotateObserved {
-                        settles: Some(if happened { "happened" } else { "did-not-happen" }.into()),
+                        settles: Some(
+                            if happened {
+                                "happened"
+                            } else {
+                                "did-not-happen"
+                            }
+                            .into(),
+                        ),
                         reversal,
                         ..rotation.workload_saw(w, &step, happened, BTreeMap::new())
                     };

@@ -83,7 +83,9 @@ impl Action for RotateCredentials {
                 item.id, item.kind, item.name, item.mode, item.no_return
             ));
             for (name, value) in &item.binding {
-                preview.binding.insert(format!("{}/{name}", item.id), value.clone());
+                preview
+                    .binding
+                    .insert(format!("{}/{name}", item.id), value.clone());
             }
         }
         let workloads: Vec<String> = plan.workloads.iter().map(|w| w.place()).collect();
@@ -142,8 +144,8 @@ impl Action for RotateCredentials {
 
 /// The plan of this digest, from the incident's pinned files.
 fn pinned(cx: &Context, args: &Value) -> Result<RotationPlan, ActionError> {
-    let args: RotateArgs = read_as(args)
-        .map_err(|e| ActionError::new(Class::Refused, e.to_string()))?;
+    let args: RotateArgs =
+        read_as(args).map_err(|e| ActionError::new(Class::Refused, e.to_string()))?;
     let name = format!("{}.json", args.plan_sha256);
     let bytes = cx
         .files
@@ -152,14 +154,20 @@ fn pinned(cx: &Context, args: &Value) -> Result<RotationPlan, ActionError> {
         .ok_or_else(|| {
             ActionError::new(
                 Class::Refused,
-                format!("there is no rotation plan {} in this incident", args.plan_sha256),
+                format!(
+                    "there is no rotation plan {} in this incident",
+                    args.plan_sha256
+                ),
             )
             .code("FB3001")
             .hint("make one: firebreak rotate plan")
         })?;
     let plan = RotationPlan::read(&bytes).map_err(|why| {
-        ActionError::new(Class::Refused, format!("trust/{name} is not a rotation plan: {why}"))
-            .code("FB3001")
+        ActionError::new(
+            Class::Refused,
+            format!("trust/{name} is not a rotation plan: {why}"),
+        )
+        .code("FB3001")
     })?;
     let digest = plan
         .digest()
@@ -261,9 +269,11 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
         });
     }
     if open > 0 && cx.cancelled() {
-        return Err(ActionError::new(Class::Failed, format!("stopped: {summary}"))
-            .code("FB3011")
-            .hint("go on: firebreak rotate resume"));
+        return Err(
+            ActionError::new(Class::Failed, format!("stopped: {summary}"))
+                .code("FB3011")
+                .hint("go on: firebreak rotate resume"),
+        );
     }
     let code = if stuck > 0 {
         "FB3010"
@@ -275,7 +285,8 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     let first = worst(endings);
     let mut why: BTreeMap<&str, usize> = BTreeMap::new();
     for ending in endings.values().filter(|e| e.state == Terminal::NeedsHuman) {
-        *why.entry(ending.reason.map_or("?", Reason::as_str)).or_default() += 1;
+        *why.entry(ending.reason.map_or("?", Reason::as_str))
+            .or_default() += 1;
     }
     let reasons: Vec<String> = why.iter().map(|(r, n)| format!("{r} {n}")).collect();
     let reasons = if reasons.is_empty() {
@@ -286,9 +297,11 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     let hint = first
         .and_then(|e| e.hint.clone())
         .unwrap_or_else(|| "see each: firebreak rotate status".into());
-    Err(ActionError::new(Class::Failed, format!("{summary}{reasons}"))
-        .code(code)
-        .hint(hint))
+    Err(
+        ActionError::new(Class::Failed, format!("{summary}{reasons}"))
+            .code(code)
+            .hint(hint),
+    )
 }
 
 fn worst(endings: &Endings) -> Option<&Ending> {

@@ -63,7 +63,11 @@ impl Rotation {
                 let Ok(found) = self.patiently(|| self.estate.cloud.trail(&query)).await else {
                     break;
                 };
-                if let Some(event) = found.items.into_iter().find(|e| created(e) == Some(key.to_owned())) {
+                if let Some(event) = found
+                    .items
+                    .into_iter()
+                    .find(|e| created(e) == Some(key.to_owned()))
+                {
                     return Some(event);
                 }
                 match found.next {
@@ -130,4 +134,3 @@ fn unknown(why: &str) -> Found {
         ("why", why.to_owned()),
     ])
 }
-

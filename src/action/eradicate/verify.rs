@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::incident::clock_text;
-use crate::port::{Login, LoginAnswer, ProbeAnswer, ProbeCall, Secret, Signer, TrailBy, TrailQuery};
+use crate::port::{
+    Login, LoginAnswer, ProbeAnswer, ProbeCall, Secret, Signer, TrailBy, TrailQuery,
+};
 use crate::rotation::call::Look;
 use crate::rotation::plan::What;
 use crate::rotation::words::Grade;
@@ -120,7 +122,10 @@ impl Rotation {
         let since = self
             .rollouts
             .available_at(&self.item(at.item).workloads)
-            .or_else(|| at.journal.when(crate::rotation::machine::access_key::VERIFIED, ""));
+            .or_else(|| {
+                at.journal
+                    .when(crate::rotation::machine::access_key::VERIFIED, "")
+            });
         let Some(since) = since else {
             return Found::not([("who", "when the consumers restarted is not known".into())]);
         };
@@ -177,7 +182,12 @@ impl Rotation {
                 let raw = e.raw.as_deref().unwrap_or("{}");
                 let raw: serde_json::Value = serde_json::from_str(raw).unwrap_or_default();
                 let text = |name: &str| raw[name].as_str().unwrap_or("?").to_owned();
-                format!("{} from {} by {}", e.name, text("sourceIPAddress"), text("userAgent"))
+                format!(
+                    "{} from {} by {}",
+                    e.name,
+                    text("sourceIPAddress"),
+                    text("userAgent")
+                )
             })
             .take(5)
             .collect();
@@ -243,10 +253,7 @@ impl Rotation {
                         .map(|(region, status)| format!("{region}: {status}"))
                         .collect();
                     if behind.is_empty() {
-                        return Found::holds([(
-                            "replicas",
-                            seen.value.replicas.len().to_string(),
-                        )]);
+                        return Found::holds([("replicas", seen.value.replicas.len().to_string())]);
                     }
                     if spent > waits.rollout_ms {
                         return Found::not([("behind", behind.join(", "))]);
