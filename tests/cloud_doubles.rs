@@ -191,6 +191,22 @@ async fn a_wrong_secret_is_told_from_a_dead_key() {
 }
 
 #[tokio::test]
+async fn an_unknown_key_does_not_connect_and_is_told_what_that_may_mean() {
+    let Some(double) = double(Which::Ministack) else {
+        return;
+    };
+    let mut options = double.options("run-1");
+    options.signer = Some(Signer {
+        id: "AKIAUNKNOWN".into(),
+        ..root()
+    });
+    let e = connect(options).await.err().expect("refused");
+    assert_eq!(e.cause, Cause::Refused);
+    assert!(e.detail.starts_with("InvalidClientTokenId: "), "{e}");
+    assert!(e.detail.contains("inactive, deleted"), "{e}");
+}
+
+#[tokio::test]
 async fn caller_identity_answers_under_deny_all_and_other_calls_do_not() {
     let Some(s) = Scene::ministack("denied").await else {
         return;
