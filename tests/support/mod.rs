@@ -1,11 +1,14 @@
-//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]) and
-//! somebody who types our commands (`responder`).
+//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]), doubles of a cloud account
+//! ([`doubles`]) with the proxy before them ([`aws`]) and somebody who types our commands (`responder`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
 
+pub use aws_fault_proxy as aws;
+
+pub mod doubles;
 pub mod lab;
 pub mod proxy;
 #[cfg(feature = "adapters")]
