@@ -75,7 +75,7 @@ impl Call {
         let service = match &signer {
             Some(signer) => signer.service.clone(),
             // Only federated sign-in is unsigned.
-            None => unsigned_service(&target),
+            None => unsigned_service(target),
         };
         Some(Call {
             service,

@@ -26,6 +26,7 @@ pub mod reply;
 pub mod script;
 pub mod seed;
 pub mod state;
+pub mod tls;
 pub mod trail;
 pub mod xml;
 
@@ -35,3 +36,4 @@ pub use log::{Effect, Entry};
 pub use proxy::{AwsProxy, Options};
 pub use reply::Reply;
 pub use script::{Bucket, Delay, Fault, Match, Order, Settings};
+pub use tls::Tls;

@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use aws_fault_proxy::seed::{Size, seed};
-use aws_fault_proxy::{AwsProxy, Options};
+use aws_fault_proxy::{AwsProxy, Options, Tls};
 
 const USAGE: &str = "usage:
-  aws-fault-proxy serve DOUBLE [--service NAME=DOUBLE]... [--listen ADDRESS] [--control ADDRESS] [--log FILE]
+  aws-fault-proxy serve DOUBLE [--service NAME=DOUBLE]... [--listen ADDRESS]
+                        [--tls ADDRESS CERTIFICATE KEY] [--control ADDRESS] [--log FILE]
   aws-fault-proxy seed PROXY [USERS]
 An address is IP:PORT. `serve` runs until it is told to end; orders: tests/support/aws/src/control.rs.
 `seed` makes users with keys, roles and secrets as the double's root, and prints them.";
@@ -37,17 +38,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 async fn serve(double: &str, rest: &[&str]) -> Result<(), String> {
     let mut options = Options::before(address(double)?);
-    for pair in rest.chunks(2) {
-        match *pair {
-            ["--listen", at] => options.listen = address(at)?,
-            ["--control", at] => options.control = address(at)?,
-            ["--log", file] => options.log = Some(file.into()),
-            ["--service", pair] => {
-                let (name, at) = pair.split_once('=').ok_or(USAGE)?;
-                options.services.insert(name.to_owned(), address(at)?);
-            }
-            _ => return Err(USAGE.to_owned()),
-        }
+    let mut rest = rest;
+    while !rest.is_empty() {
+        rest = option(&mut options, rest)?;
     }
     let proxy = AwsProxy::start(options).map_err(|error| error.to_string())?;
     println!("endpoint http://{}", proxy.address());
@@ -59,6 +52,38 @@ async fn serve(double: &str, rest: &[&str]) -> Result<(), String> {
         _ = tokio::signal::ctrl_c() => {}
     }
     Ok(())
+}
+
+/// Takes one option; what is left after it.
+fn option<'a>(options: &mut Options, given: &'a [&'a str]) -> Result<&'a [&'a str], String> {
+    match *given {
+        ["--listen", at, ref rest @ ..] => {
+            options.listen = address(at)?;
+            Ok(rest)
+        }
+        ["--tls", at, certificate, key, ref rest @ ..] => {
+            options.tls = Some(Tls {
+                listen: address(at)?,
+                certificate: certificate.into(),
+                key: key.into(),
+            });
+            Ok(rest)
+        }
+        ["--control", at, ref rest @ ..] => {
+            options.control = address(at)?;
+            Ok(rest)
+        }
+        ["--log", file, ref rest @ ..] => {
+            options.log = Some(file.into());
+            Ok(rest)
+        }
+        ["--service", pair, ref rest @ ..] => {
+            let (name, at) = pair.split_once('=').ok_or(USAGE)?;
+            options.services.insert(name.to_owned(), address(at)?);
+            Ok(rest)
+        }
+        _ => Err(USAGE.to_owned()),
+    }
 }
 
 async fn make(proxy: &str, users: &str) -> Result<(), String> {

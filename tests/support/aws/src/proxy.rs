@@ -16,8 +16,10 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 
 use crate::attacker::{self, Attacker, Spoils};
 use crate::call::Call;
@@ -27,6 +29,7 @@ use crate::log::{Effect, Entry};
 use crate::reply::Reply;
 use crate::script::{Fault, Match, Order, Settings};
 use crate::state::{Late, Plan, State};
+use crate::tls::Tls;
 
 /// Errors that end a connection.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -42,6 +45,8 @@ pub struct Options {
     pub services: BTreeMap<String, SocketAddr>,
     /// Where clients come; port 0 = a free one.
     pub listen: SocketAddr,
+    /// Where clients come too, with TLS.
+    pub tls: Option<Tls>,
     /// Where orders come; port 0 = a free one.
     pub control: SocketAddr,
     /// A file for the log too, one JSON object a line, written when a call has ended.
@@ -56,6 +61,7 @@ impl Options {
             upstream,
             services: BTreeMap::new(),
             listen: free,
+            tls: None,
             control: free,
             log: None,
         }
@@ -104,7 +110,11 @@ impl AwsProxy {
             options,
             log: Mutex::new(log),
         });
-        runtime.spawn(accept(clients, shared.clone()));
+        runtime.spawn(accept(clients, None, shared.clone()));
+        if let Some(tls) = &shared.options.tls {
+            let (clients, _) = listener(&runtime, tls.listen)?;
+            runtime.spawn(accept(clients, Some(tls.acceptor()?), shared.clone()));
+        }
         runtime.spawn(control::accept(orders, shared.clone(), address));
         runtime.spawn(perform_in_time(shared.clone()));
         Ok(AwsProxy {
@@ -227,18 +237,33 @@ fn listener(runtime: &Runtime, at: SocketAddr) -> std::io::Result<(TcpListener, 
     Ok((TcpListener::from_std(listener)?, address))
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     while let Ok((client, peer)) = listener.accept().await {
         let _ = client.set_nodelay(true);
-        let shared = shared.clone();
-        let serve = service_fn(move |request| serve(request, shared.clone(), peer));
+        let (tls, shared) = (tls.clone(), shared.clone());
         tokio::spawn(async move {
-            // An error is a connection that ended, most of all one that we ended on purpose.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(client), serve)
-                .await;
+            match tls {
+                None => connection(client, shared, peer).await,
+                // One that does not trust us goes away; that is its test's affair.
+                Some(tls) => {
+                    if let Ok(client) = tls.accept(client).await {
+                        connection(client, shared, peer).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn connection(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+) {
+    let serve = service_fn(move |request| serve(request, shared.clone(), peer));
+    let http = hyper::server::conn::http1::Builder::new();
+    // An error is a connection that ended, most of all one that we ended on purpose.
+    let _ = http.serve_connection(TokioIo::new(client), serve).await;
 }
 
 /// Late effects whose time has come, also when nobody calls.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::attacker::USER_AGENT;
 use crate::client::{Client, Signer};
 use crate::reply::Reply;
 
@@ -39,6 +40,8 @@ pub struct Seeded {
     pub users: Vec<User>,
     /// ARNs of roles: `shop-web` may assume `shop-deploy`, which may assume `shop-admin`.
     pub roles: Vec<String>,
+    /// Id of the key that an intruder went on with, from role to role to the last.
+    pub stolen: Option<String>,
 }
 
 const ANYTHING: &str =
@@ -59,11 +62,18 @@ pub async fn seed(at: SocketAddr, size: Size) -> Result<Seeded, String> {
         users.push(company.ci_user(number, if two { 2 } else { 1 }).await?);
     }
     let roles = company.roles().await?;
+    company.work(&users).await?;
+    let stolen = users.first().and_then(|user| user.keys.first());
+    if let Some((id, secret)) = stolen {
+        company.intrude(Signer::new(id, secret), &roles).await?;
+    }
+    let stolen = stolen.map(|(id, _)| id.clone());
     Ok(Seeded {
         responder,
         break_glass,
         users,
         roles,
+        stolen,
     })
 }
 
@@ -139,6 +149,43 @@ impl Company {
             keys: made,
             secret,
         })
+    }
+
+    /// Two of three users have used their first key; nobody ever used a second one.
+    async fn work(&self, users: &[User]) -> Result<(), String> {
+        for user in users
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| n % 3 != 2)
+            .map(|(_, user)| user)
+        {
+            if let Some((id, secret)) = user.keys.first() {
+                let signer = Signer::new(id, secret);
+                let reply = self
+                    .client
+                    .query(&signer, "sts", "GetCallerIdentity", &[])
+                    .await?;
+                accepted("GetCallerIdentity", reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the trail will tell of an intruder: each role assumed with the session of the one before.
+    async fn intrude(&self, stolen: Signer, roles: &[String]) -> Result<(), String> {
+        let client = self.client.clone().called(USER_AGENT, None);
+        let mut with = stolen;
+        for role in roles {
+            let ask = [("RoleArn", role.as_str()), ("RoleSessionName", "intruder")];
+            let reply = client.query(&with, "sts", "AssumeRole", &ask).await?;
+            with = Signer::of(&accepted("AssumeRole", reply)?)
+                .ok_or("a session without credentials")?;
+        }
+        accepted(
+            "ListUsers",
+            client.query(&with, "iam", "ListUsers", &[]).await?,
+        )?;
+        Ok(())
     }
 
     async fn roles(&self) -> Result<Vec<String>, String> {

@@ -158,7 +158,7 @@ impl Event {
             "EventId" => is("eventID"),
             "EventName" => is("eventName"),
             "EventSource" => is("eventSource"),
-            "ReadOnly" => self.whole["readOnly"].to_string() == value,
+            "ReadOnly" => self.whole["readOnly"].as_bool() == value.parse().ok(),
             "Username" => self.username.as_deref() == Some(value),
             "AccessKeyId" => self.key.as_deref() == Some(value),
             "ResourceType" => self.resources.iter().any(|(kind, _)| *kind == value),
