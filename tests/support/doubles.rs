@@ -168,14 +168,14 @@ pub fn listening(pid: u32) -> Vec<SocketAddr> {
     let mut processes = vec![pid];
     while let Some(process) = processes.pop() {
         let folder = format!("/proc/{process}");
-        for descriptor in read_folder(&format!("{folder}/fd")) {
+        for descriptor in read_folder(format!("{folder}/fd")) {
             sockets.extend(
                 std::fs::read_link(descriptor)
                     .ok()
                     .map(|target| target.display().to_string()),
             );
         }
-        for task in read_folder(&format!("{folder}/task")) {
+        for task in read_folder(format!("{folder}/task")) {
             let children = std::fs::read_to_string(task.join("children")).unwrap_or_default();
             processes.extend(
                 children
