@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | [`incident`] | domain nouns and the ledger's entries as types; pure | nothing of ours |
 //! | [`reach`] | who can reach whom under which policies; the relabel solver; pure | `incident` |
+//! | [`rotation`] | which credentials, in which order, and what comes next for each; pure | `incident`, shapes of `port` |
 //! | [`playbook`] | read, check, explain playbooks; pure | `incident`, the action registry |
 //! | [`plan`] | playbook + scope + observed state → plan, approvals; pure | `incident`, `playbook`, the action registry |
 //! | [`port`] | what we need from outside, in the responder's words | `incident`, `reach` |
@@ -43,6 +44,7 @@ pub mod playbook;
 pub mod port;
 pub mod reach;
 pub mod report;
+pub mod rotation;
 pub mod run;
 
 #[cfg(feature = "adapters")]

@@ -3,62 +3,11 @@
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use firebreak::cli::exit::Exit;
 use serde_json::Value;
-
-/// One user with a home of their own.
-struct User {
-    home: PathBuf,
-}
-
-impl User {
-    fn new(name: &str) -> Self {
-        let home = support::own_folder(name);
-        _ = std::fs::remove_dir_all(&home);
-        std::fs::create_dir_all(&home).expect("a home");
-        User { home }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firebreak"));
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command
-            .env("HOME", &self.home)
-            .env("FIREBREAK_HOME", self.home.join("fb"))
-            .env("USER", "ana")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("firebreak runs")
-    }
-
-    /// Runs it, expects this exit code, and answers stdout and stderr.
-    fn expect(&self, args: &[&str], exit: Exit) -> (String, String) {
-        let out = self.run(args);
-        let (answer, story) = (
-            String::from_utf8_lossy(&out.stdout).into_owned(),
-            String::from_utf8_lossy(&out.stderr).into_owned(),
-        );
-        assert_eq!(
-            out.status.code(),
-            Some(i32::from(exit.code())),
-            "{args:?}\n{answer}\n{story}"
-        );
-        (answer, story)
-    }
-
-    fn json(&self, args: &[&str], exit: Exit) -> Value {
-        let (answer, _) = self.expect(args, exit);
-        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{args:?}: {e}\n{answer}"))
-    }
-}
+use support::user::User;
 
 #[test]
 fn the_table_of_exit_codes_is_the_one_of_the_man_page() {
@@ -484,4 +433,83 @@ fn a_verdict_is_answered_although_the_ledger_cannot_be_told() {
         story.contains("epoch.key") && !story.contains("is closed:"),
         "{story}"
     );
+}
+
+/// The stranger's own tool, built beside ours; with `cargo test -p firebreak` alone there is none.
+#[test]
+fn the_verifier_of_a_stranger_agrees_about_a_live_folder_and_a_changed_byte() {
+    let tool = PathBuf::from(env!("CARGO_BIN_EXE_firebreak")).with_file_name("firebreak-verify");
+    if !tool.is_file() {
+        println!("SKIPPED firebreak-verify on a live folder: build it with --workspace");
+        return;
+    }
+    let user = User::new("cli-stranger");
+    let opened = user.json(&["--json", "incident", "open", "odd logins"], Exit::Ok);
+    let text = |name: &str| opened[name].as_str().expect(name).to_owned();
+    let (folder, fingerprint) = (PathBuf::from(text("folder")), text("fingerprint"));
+    std::fs::write(user.home.join("note.txt"), "seen at nine").expect("a file");
+    let note = user.home.join("note.txt").display().to_string();
+    user.expect(&["evidence", "add", &note], Exit::Ok);
+    user.expect(&["report", "build"], Exit::Ok);
+    let stranger = || {
+        let mut verify = Command::new(&tool);
+        verify.arg(&folder).args(["--fingerprint", &fingerprint]);
+        let out = verify.output().expect("it runs");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        (out.status.code(), said)
+    };
+    let (code, said) = stranger();
+    assert_eq!(code, Some(0), "{said}");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let lost = Command::new(&tool)
+        .arg(&folder)
+        .args(["--fingerprint", &fingerprint])
+        .stdout(full.expect("Linux has /dev/full"))
+        .status();
+    assert_eq!(
+        lost.expect("it runs").code(),
+        Some(70),
+        "a verdict that nobody can read is no success"
+    );
+    let ledger = folder.join("ledger/ledger.jsonl");
+    let entries = std::fs::read_to_string(&ledger).expect("a ledger");
+    let changed = entries.replacen("odd logins", "odd logons", 1);
+    std::fs::write(&ledger, changed).expect("changed");
+    let (code, said) = stranger();
+    assert_eq!(code, Some(6), "{said}");
+}
+
+/// A drill answers 0 or 5 only: also one that Ctrl-C parked, with the command that goes on.
+#[test]
+fn a_drill_that_is_interrupted_says_so_answers_five_and_goes_on() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let user = User::new("cli-interrupted");
+    let mut drill = user.command(&["drill", "run", "security-breach", "--id", "DRILL-CUT"]);
+    drill.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut drill = drill.spawn().expect("firebreak runs");
+    let mut story = BufReader::new(drill.stderr.take().expect("a story"));
+    let mut told = String::new();
+    while !told.contains("declare") {
+        assert_ne!(story.read_line(&mut told).expect("told"), 0, "{told}");
+    }
+    let interrupted = Command::new("kill")
+        .args(["-INT", &drill.id().to_string()])
+        .status();
+    assert!(interrupted.expect("kill").success());
+    story.read_to_string(&mut told).expect("told");
+    let out = drill.wait_with_output().expect("it ends");
+    let answer = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(5), "{answer}\n{told}");
+    assert!(
+        told.contains("press Ctrl-C again to leave at once"),
+        "{told}"
+    );
+    assert!(told.contains("interrupted by the operator"), "{told}");
+    assert!(
+        answer.contains("DRILL DRILL-CUT ended early")
+            && answer.contains("report      not built")
+            && answer.contains("firebreak resume DRILL-CUT"),
+        "{answer}"
+    );
+    user.expect(&["resume", "DRILL-CUT"], Exit::Ok);
 }

@@ -1,5 +1,6 @@
 //! The proxy before the cloud's doubles: each thing that it adds or breaks, in front of a real double. Needs ministack and moto, which
 //! `tests/run` installs.
+#![cfg(feature = "adapters")]
 
 #[path = "cloud_proxy/added.rs"]
 mod added;

@@ -49,3 +49,36 @@ fn a_pod_is_never_called_contained_where_nothing_enforces() {
     assert_eq!(contained.json()["verdict"], "not contained", "{contained}");
     contained.says("the network plugin does not enforce them here");
 }
+
+#[cfg(feature = "adapters")]
+#[test]
+fn a_canary_that_sees_nothing_enforced_stops_what_would_isolate_many_pods() {
+    let Some(lab) = Lab::find() else { return };
+    let _one = alone();
+    let namespace = lab.namespace("stopped");
+    namespace.pod("web", &serde_json::json!({ "app": "web" }));
+    let responder = support::responder::Responder::new("stopped", &lab.kubeconfig());
+    let book = responder.folder().join("many.yaml");
+    std::fs::write(book, support::books::CANARY_THEN_MANY).expect("the test's folder");
+    responder
+        .types(["incident", "open", "Many pods act oddly"])
+        .ends(0);
+    let stopped = lab.stop_plugin();
+    let applied = responder.applies("many.yaml", &namespace.name);
+    drop(stopped);
+    applied.ends(0);
+    let seen = ["log", "--kind", "contain.canary", "--json"];
+    let seen = responder.types(seen).ends(0).json();
+    assert_eq!(
+        seen["entries"][0]["body"]["verdict"], "unenforced",
+        "{seen}"
+    );
+    let labels = namespace.object("pod/web")["metadata"]["labels"].clone();
+    assert_eq!(
+        labels,
+        serde_json::json!({ "app": "web" }),
+        "nobody's pod was touched"
+    );
+    let policies = namespace.kubectl(["get", "networkpolicy", "-o", "name"]);
+    assert_eq!(policies, "");
+}

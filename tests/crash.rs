@@ -353,3 +353,47 @@ fn a_drill_that_is_killed_again_while_it_resumes_still_ends_the_same() {
         .collect();
     at_every_point(clean, &points);
 }
+
+/// The seal of a bag is on disk and its entry is not: the bag that is sealed next must name that seal as the one before.
+#[test]
+fn a_bag_that_is_killed_between_its_seal_and_its_entry_forks_no_line_of_seals() {
+    for finish in [
+        &["evidence", "add"][..],
+        &["evidence", "seal", "--bag", "2"],
+    ] {
+        let home = Home::new("seal-untold");
+        let run = |args: &[&str], fault| home.firebreak(args, fault);
+        let well = |output: &Output| assert!(output.status.success(), "{output:?}");
+        let file = home.0.join("a.log");
+        std::fs::write(&file, "one\n").expect("a file");
+        let file = file.to_str().expect("utf-8");
+        well(&run(&["incident", "open", "x", "--id", ID], None));
+        for _ in 0..2 {
+            well(&run(&["evidence", "open", "by hand"], None));
+        }
+        for bag in ["1", "2"] {
+            well(&run(&["evidence", "add", file, "--bag", bag], None));
+        }
+        let killed = run(
+            &["evidence", "seal", "--bag", "1"],
+            Some("kill-at=seal-untold"),
+        );
+        assert_eq!(killed.status.signal(), Some(SIGKILL), "{killed:?}");
+        let mut last = finish.to_vec();
+        if finish.len() == 2 {
+            // A process that has no bag by hand opens one of its own.
+            well(&run(&["evidence", "seal", "--bag", "2"], None));
+            last.push(file);
+        }
+        well(&run(&last, None));
+        let entries = home.entries();
+        let sealed: Vec<_> = entries
+            .iter()
+            .filter(|e| e["kind"] == "bag.sealed")
+            .collect();
+        assert_eq!(sealed[0]["body"]["bag"], "0001");
+        assert_eq!(sealed[0]["body"]["late"], true);
+        let (exit, said) = verdict(&home.incident(), &entries);
+        assert_eq!(exit, 0, "{said}");
+    }
+}

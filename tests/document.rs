@@ -10,6 +10,7 @@ mod building;
 mod histories;
 #[path = "document/incidents.rs"]
 mod incidents;
+mod support;
 
 use std::path::PathBuf;
 

@@ -60,29 +60,37 @@ pub trait BagSink {
     fn make_dir(&mut self, path: &str) -> io::Result<()>;
 }
 
-impl<S: BagSink + ?Sized> BagSink for &mut S {
-    fn create(&mut self, path: &str) -> io::Result<()> {
-        (**self).create(path)
-    }
-    fn append(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        (**self).append(path, bytes)
-    }
-    fn sync_data(&mut self, path: &str) -> io::Result<()> {
-        (**self).sync_data(path)
-    }
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        (**self).rename(from, to)
-    }
-    fn sync_dir(&mut self, path: &str) -> io::Result<()> {
-        (**self).sync_dir(path)
-    }
-    fn truncate(&mut self, path: &str, len: u64) -> io::Result<()> {
-        (**self).truncate(path, len)
-    }
-    fn make_dir(&mut self, path: &str) -> io::Result<()> {
-        (**self).make_dir(path)
-    }
+/// Passes every call on: to borrowed and to boxed sinks.
+macro_rules! passes_on {
+    ($sink:ty) => {
+        impl<S: BagSink + ?Sized> BagSink for $sink {
+            fn create(&mut self, path: &str) -> io::Result<()> {
+                (**self).create(path)
+            }
+            fn append(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+                (**self).append(path, bytes)
+            }
+            fn sync_data(&mut self, path: &str) -> io::Result<()> {
+                (**self).sync_data(path)
+            }
+            fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+                (**self).rename(from, to)
+            }
+            fn sync_dir(&mut self, path: &str) -> io::Result<()> {
+                (**self).sync_dir(path)
+            }
+            fn truncate(&mut self, path: &str, len: u64) -> io::Result<()> {
+                (**self).truncate(path, len)
+            }
+            fn make_dir(&mut self, path: &str) -> io::Result<()> {
+                (**self).make_dir(path)
+            }
+        }
+    };
 }
+
+passes_on!(&mut S);
+passes_on!(Box<S>);
 
 /// Reads a whole file, refusing one that is longer than `limit`.
 pub fn read_all(source: &dyn BagSource, path: &str, limit: u64) -> io::Result<Vec<u8>> {

@@ -246,7 +246,7 @@ fn the_json_form_has_the_facts_of_the_text() {
     }
     assert_eq!(json["checks"][0]["state"], "PASSED");
     assert_eq!(json["checks"][7]["state"], "NOT CHECKED");
-    assert_eq!(json["checks"].as_array().unwrap().len(), 20);
+    assert_eq!(json["checks"].as_array().unwrap().len(), 21);
 }
 
 #[test]
@@ -257,4 +257,70 @@ fn a_seal_that_the_ledger_knows_and_nobody_can_find_is_tampering_not_an_open_bag
     let report = verdict(&found);
     assert_eq!(report.exit, 6, "{report}");
     assert!(report.findings.iter().any(|f| f.path == seal), "{report}");
+}
+
+/// An incident whose entries pin a trust file, a playbook, a plan and a long text.
+fn incident_with_pins() -> (MemorySource, [String; 4]) {
+    let digest = |bytes: &[u8]| firebreak_evidence::encoding::hex(&sha256(bytes));
+    let (playbook, plan, text) = (digest(b"playbook"), digest(b"plan"), digest(b"text"));
+    let sink = firebreak_evidence::memory::MemorySink::default();
+    let mut desk = scene::Desk::open(sink.clone()).expect("a desk");
+    let trust = serde_json::json!({"people.yaml": digest(b"people")});
+    let opened = serde_json::json!({"targets": [], "trust": trust});
+    let created = serde_json::json!({"playbook_sha256": playbook, "plan_sha256": plan});
+    let written = serde_json::json!({"section": "impact", "sha256": text});
+    let short = serde_json::json!({"section": "impact", "text": "x", "sha256": digest(b"x")});
+    for (kind, body) in [
+        ("ledger.opened", opened),
+        ("run.created", created),
+        ("report.text", written),
+        ("report.text", short),
+    ] {
+        desk.tell(kind, body).expect("told");
+    }
+    desk.checkpoint().expect("signed");
+    let mut all = scene::without_state(sink.snapshot());
+    let paths = [
+        "trust/people.yaml".to_owned(),
+        format!("trust/{playbook}.yaml"),
+        format!("trust/{plan}.json"),
+        format!("notes/{text}.md"),
+    ];
+    for (path, bytes) in paths.iter().zip(["people", "playbook", "plan", "text"]) {
+        all.files.insert(path.clone(), bytes.as_bytes().to_vec());
+    }
+    (all, paths)
+}
+
+#[test]
+fn a_pinned_file_that_was_changed_or_taken_away_fails_the_incident() {
+    let (good, paths) = incident_with_pins();
+    let report = verdict(&good);
+    let c21 = |report: &firebreak_evidence::verify::Report| {
+        let check = report.checks.iter().find(|check| check.id == "C21");
+        check.expect("C21 is listed").state
+    };
+    assert_eq!((report.exit, c21(&report)), (0, State::Passed), "{report}");
+    for path in &paths {
+        let (mut changed, mut gone) = (good.clone(), good.clone());
+        changed.files.insert(path.clone(), b"other bytes".to_vec());
+        gone.files.remove(path);
+        for bad in [changed, gone] {
+            let report = verdict(&bad);
+            assert_eq!((report.exit, c21(&report)), (6, State::Failed), "{report}");
+            assert_eq!(report.verdict, format!("TAMPERED at {path}"), "{report}");
+        }
+    }
+    let mut loose = good.clone();
+    loose
+        .files
+        .insert("trust/revoked_keys".into(), b"x".to_vec());
+    let report = verdict(&loose);
+    assert_eq!(report.exit, 0, "{report}");
+    assert!(
+        report
+            .findings
+            .iter()
+            .any(|f| f.path == "trust/revoked_keys" && f.severity == Severity::Unprotected)
+    );
 }

@@ -9,6 +9,7 @@
 
 pub mod acquire;
 pub mod contain;
+pub mod eradicate;
 pub mod registry;
 pub mod report_build;
 pub mod rights;
@@ -24,7 +25,8 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports, Right,
+    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports,
+    Right, RunFiles,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -50,6 +52,8 @@ pub struct Context {
     pub custody: Option<Arc<dyn Exhibits>>,
     /// Writes the document. `None` while previewing.
     pub documents: Option<Arc<dyn Documents>>,
+    /// Files that the incident pins: rotation plans among them.
+    pub files: Arc<dyn RunFiles>,
     /// The outside.
     pub ports: Ports,
     /// Time left for this verb.
@@ -396,5 +400,22 @@ impl From<CustodyError> for ActionError {
             CustodyError::Ledger(e) => e.into(),
             other => ActionError::new(Class::Failed, other.to_string()).code("FB1204"),
         }
+    }
+}
+
+/// For tests of actions that read no pinned file.
+#[cfg(test)]
+pub(crate) struct NoFiles;
+
+#[cfg(test)]
+impl RunFiles for NoFiles {
+    fn pin(&self, _: &str, _: &[u8]) -> std::io::Result<()> {
+        Err(std::io::Error::other("nothing is pinned in this test"))
+    }
+    fn pinned(&self, _: &str) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    fn lock_run(&self, _: &RunId) -> std::io::Result<Option<crate::port::LockGuard>> {
+        Ok(None)
     }
 }

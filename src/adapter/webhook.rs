@@ -247,4 +247,108 @@ mod tests {
                 .contains("Cargo.toml")
         );
     }
+
+    /// A key and a certificate of its own for `localhost`; `None` where there is no openssl.
+    fn certificate(name: &str) -> Option<(PathBuf, PathBuf)> {
+        let folder = std::env::temp_dir();
+        let own = format!("firebreak-webhook-{}-{name}", std::process::id());
+        let (key, pem) = (
+            folder.join(format!("{own}.key")),
+            folder.join(format!("{own}.pem")),
+        );
+        let made = std::process::Command::new("openssl")
+            .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 36500 -subj /CN=localhost".split(' '))
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&pem)
+            .output();
+        let made = made.is_ok_and(|o| o.status.success());
+        if !made {
+            println!("SKIPPED the webhook over TLS: needs openssl");
+        }
+        made.then_some((key, pem))
+    }
+
+    /// Takes one request over TLS, answers 200, and gives what it was sent; `None` where the client went away.
+    async fn one_request(
+        key: &PathBuf,
+        pem: &PathBuf,
+    ) -> (u16, tokio::task::JoinHandle<Option<String>>) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        use tokio_rustls::rustls::ServerConfig;
+        use tokio_rustls::rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
+        let certificate = CertificateDer::from_pem_file(pem).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let tls = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("a key that fits");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let served = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.ok()?;
+            let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
+            let mut stream = acceptor.accept(stream).await.ok()?;
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"}") {
+                let mut block = [0; 4096];
+                match stream.read(&mut block).await.ok()? {
+                    0 => return None,
+                    n => seen.extend_from_slice(&block[..n]),
+                }
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.ok()?;
+            stream.shutdown().await.ok()?;
+            Some(String::from_utf8_lossy(&seen).into_owned())
+        });
+        (port, served)
+    }
+
+    #[tokio::test]
+    async fn a_server_with_a_certificate_of_its_own_is_told_only_where_that_certificate_is_named() {
+        let Some((key, pem)) = certificate("own") else {
+            return;
+        };
+        let (port, served) = one_request(&key, &pem).await;
+        let url = format!("https://localhost:{port}/hook/s3cr3t");
+        let trusting = Messages::posted(Webhook::new(&url, Some(pem.clone())).expect("a webhook"));
+        let used = trusting.send(&message()).await.expect("it is told");
+        assert_eq!(used, ["print", "webhook"]);
+        let request = served.await.expect("served").expect("a request");
+        assert!(
+            request.starts_with("POST /hook/s3cr3t HTTP/1.1\r\n"),
+            "{request}"
+        );
+        let body = request.split("\r\n\r\n").nth(1).expect("a body");
+        let sent: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(sent, serde_json::to_value(message()).expect("JSON"));
+
+        let (port, served) = one_request(&key, &pem).await;
+        let url = format!("https://localhost:{port}/hook/s3cr3t");
+        // The system's roots, and one certificate that is not the server's: it is refused before anything is sent.
+        let (other_key, other) = certificate("other").expect("openssl is here");
+        let strict = Messages::posted(Webhook::new(&url, Some(other.clone())).expect("a webhook"));
+        let e = strict
+            .send(&message())
+            .await
+            .expect_err("it is not trusted");
+        let said = e.to_string();
+        assert_eq!(e.cause, Cause::Unreachable, "{said}");
+        assert!(
+            said.contains("certificate") && !said.contains("s3cr3t"),
+            "{said}"
+        );
+        assert_eq!(served.await.expect("served"), None, "nothing was sent");
+        for made in [key, pem, other_key, other] {
+            std::fs::remove_file(made).expect("it was made here");
+        }
+    }
 }

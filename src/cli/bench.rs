@@ -62,7 +62,7 @@ pub fn evidence(session: &Session, file: &Path) -> CliResult {
     };
     if session.out.json {
         session.out.document(&json!({
-            "schema": "firebreak/bench/v1", "bytes": bytes, "records": m.records, "seal_s": m.seal.as_secs_f64(), "verify_s": m.verify.as_secs_f64(),
+            "schema": "firebreak/bench/v1", "bytes": bytes, "records": m.records, "seal_s": m.seal.as_secs_f64(), "verify_s": m.verify.as_secs_f64(), "copy_s": m.copy.map(|d| d.as_secs_f64()),
             "sha256sum_s": m.sha256sum.map(|d| d.as_secs_f64()), "openssl_s": m.openssl.map(|d| d.as_secs_f64()), "peak_rss_kib_after_seal": m.rss_seal_kib, "peak_rss_kib": m.rss_kib,
             "append_single_per_s": m.single_per_s, "append_grouped_per_s": m.grouped_per_s,
         }))?;
@@ -75,11 +75,16 @@ pub fn evidence(session: &Session, file: &Path) -> CliResult {
     ));
     out.answer(row("seal", Some(m.seal)));
     out.answer(row("verify", Some(m.verify)));
+    out.answer(row("copy, with one sync", m.copy));
     out.answer(row("sha256sum", m.sha256sum));
     out.answer(row("openssl dgst -sha256", m.openssl));
     out.answer(format!(
         "seal / openssl               {}",
         ratio(m.seal, m.openssl)
+    ));
+    out.answer(format!(
+        "seal / copy with one sync    {}",
+        ratio(m.seal, m.copy)
     ));
     out.answer(format!(
         "seal / sha256sum             {}",
@@ -112,6 +117,8 @@ struct Measured {
     records: u64,
     seal: Duration,
     verify: Duration,
+    /// What the disk alone takes: sealing stores every byte durably, a digest stores none.
+    copy: Option<Duration>,
     sha256sum: Option<Duration>,
     openssl: Option<Duration>,
     rss_seal_kib: u64,
@@ -127,6 +134,7 @@ fn measure(session: &Session, file: &Path, folder: &Path) -> Result<Measured, Cl
         .map_err(|e| CliError::new(Exit::Failed, "FB1105", e.to_string()))?;
     let sha256sum = timed(Command::new("sha256sum").arg(file));
     let openssl = timed(Command::new("openssl").args(["dgst", "-sha256"]).arg(file));
+    let copy = copied(file, folder);
     let custody = open(session, &folder.join("bag"), "DRILL-BENCH")?;
     let started = Instant::now();
     let mut bag = custody.open_bag("benchmark", &Refs::default())?;
@@ -179,6 +187,7 @@ fn measure(session: &Session, file: &Path, folder: &Path) -> Result<Measured, Cl
         records: sealed.records,
         seal,
         verify,
+        copy,
         sha256sum,
         openssl,
         rss_seal_kib,
@@ -220,6 +229,17 @@ fn exhibit(file: &Path) -> ExhibitDraft {
         trust: None,
         volatility: 5,
     }
+}
+
+/// Wall time of a plain copy that is durable at its end.
+fn copied(file: &Path, folder: &Path) -> Option<Duration> {
+    std::fs::create_dir_all(folder).ok()?;
+    let to = folder.join("copy");
+    let started = Instant::now();
+    let copy = std::fs::copy(file, &to).and_then(|_| std::fs::File::open(&to)?.sync_all());
+    let took = started.elapsed();
+    _ = std::fs::remove_file(&to);
+    copy.ok().map(|()| took)
 }
 
 /// Wall time of a program; `None` where it is not here or fails.

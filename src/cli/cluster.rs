@@ -114,8 +114,11 @@ pub fn targets(history: &History) -> Vec<Target> {
     opened.chain(added).collect()
 }
 
-/// Refuses another cluster than the incident's; says whether the incident knows this one.
-fn check(history: &History, identity: &ClusterIdentity) -> Result<bool, CliError> {
+/// Refuses another cluster than the incident's; says whether the incident knows this one. Nothing is written.
+///
+/// # Errors
+/// When the context leads to another cluster now.
+pub fn check(history: &History, identity: &ClusterIdentity) -> Result<bool, CliError> {
     let mut known = false;
     for target in targets(history) {
         let Target::Cluster {

@@ -8,15 +8,17 @@ use tokio::sync::watch;
 use crate::action::{self, Actions};
 use crate::adapter::webhook::{Messages, Webhook};
 use crate::custody::Custody;
-use crate::incident::{Actor, ActorKind};
+use crate::incident::{Actor, ActorKind, IncidentId, Mode};
 use crate::plan::Policy;
-use crate::port::{Cluster, Operator, Ports};
+use crate::port::{Cluster, Documents, Exhibits, Ledger, Operator, Ports, RunFiles};
 use crate::run::{Ending, Engine, EngineError, RunEnd};
 
 use super::error::CliError;
 use super::exit::Exit;
 use super::explain;
+use super::output::Output;
 use super::session::Session;
+use super::unopened::Unopened;
 
 /// How long a run at this terminal waits for people elsewhere before it parks.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +33,7 @@ pub fn actions() -> Actions {
 /// The engine of one incident.
 ///
 /// # Errors
-/// When its pinned trust files do not hold, or the webhook's address is wrong.
+/// When its pinned files do not hold, or the webhook's address is wrong.
 pub fn engine(
     session: &Session,
     custody: &Arc<Custody>,
@@ -39,7 +41,69 @@ pub fn engine(
     operator: Arc<dyn Operator>,
     executor: Option<&str>,
 ) -> Result<Engine, CliError> {
-    let history = custody.history()?;
+    custody.check_pins()?;
+    let held = Held {
+        incident: custody.id().clone(),
+        mode: custody.history()?.mode,
+        policy: policy(custody)?,
+        ledger: custody.ledger(),
+        exhibits: custody.clone(),
+        files: custody.clone(),
+        documents: Some(custody.clone()),
+    };
+    assemble(session, held, cluster, operator, executor)
+}
+
+/// The engine of an incident that is not open yet: it makes plans, and can carry out none.
+///
+/// # Errors
+/// When the policy for new incidents cannot be read, or the webhook's address is wrong.
+pub fn planner(
+    session: &Session,
+    unopened: &Arc<Unopened>,
+    cluster: Option<Cluster>,
+    operator: Arc<dyn Operator>,
+) -> Result<Engine, CliError> {
+    let (name, trust) = super::command::policy::current(session)?;
+    let read = |name: &str| trust.get(name).map(Vec::as_slice);
+    let policy = match (name.as_str(), read("people.yaml"), read("allowed_signers")) {
+        ("solo", ..) => Policy::solo(),
+        (_, Some(people), Some(signers)) => team(people, signers, read("revoked_keys"))?,
+        _ => {
+            let why = format!("the policy `{name}` has no people and signers");
+            return Err(CliError::new(Exit::Usage, "FB1108", why));
+        }
+    };
+    let held = Held {
+        incident: unopened.id.clone(),
+        mode: unopened.mode,
+        policy,
+        ledger: unopened.clone(),
+        exhibits: unopened.clone(),
+        files: unopened.clone(),
+        documents: None,
+    };
+    assemble(session, held, cluster, operator, None)
+}
+
+/// What an engine holds of its incident.
+struct Held {
+    incident: IncidentId,
+    mode: Mode,
+    policy: Policy,
+    ledger: Arc<dyn Ledger>,
+    exhibits: Arc<dyn Exhibits>,
+    files: Arc<dyn RunFiles>,
+    documents: Option<Arc<dyn Documents>>,
+}
+
+fn assemble(
+    session: &Session,
+    held: Held,
+    cluster: Option<Cluster>,
+    operator: Arc<dyn Operator>,
+    executor: Option<&str>,
+) -> Result<Engine, CliError> {
     let executor = executor
         .map(str::to_owned)
         .or_else(|| Some(session.config.me.value.clone()).filter(|m| !m.is_empty()));
@@ -52,13 +116,13 @@ pub fn engine(
         },
     );
     Ok(Engine {
-        incident: custody.id().clone(),
-        mode: history.mode,
-        policy: policy(custody)?,
-        ledger: custody.ledger(),
-        exhibits: custody.clone(),
-        files: custody.clone(),
-        documents: Some(custody.clone()),
+        incident: held.incident,
+        mode: held.mode,
+        policy: held.policy,
+        ledger: held.ledger,
+        exhibits: held.exhibits,
+        files: held.files,
+        documents: held.documents,
         ports: Ports {
             cluster,
             estate: None,
@@ -69,7 +133,7 @@ pub fn engine(
         actions: actions(),
         operator,
         executor,
-        cancel: interrupts(),
+        cancel: interrupts(session.out),
         patience: PATIENCE,
     })
 }
@@ -91,8 +155,11 @@ pub fn policy(custody: &Custody) -> Result<Policy, CliError> {
             "the incident's policy is `team` and its trust files are not pinned",
         ));
     };
-    let revoked = read("revoked_keys")?;
-    Policy::team(&people, &signers, revoked.as_deref())
+    team(&people, &signers, read("revoked_keys")?.as_deref())
+}
+
+fn team(people: &[u8], signers: &[u8], revoked: Option<&[u8]>) -> Result<Policy, CliError> {
+    Policy::team(people, signers, revoked)
         .map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))
 }
 
@@ -110,12 +177,12 @@ fn messages(session: &Session) -> Result<Messages, CliError> {
 /// First Ctrl-C (or SIGTERM): start nothing new, park. Second: leave at once; the ledger resumes.
 ///
 /// One for the whole process: a command that composes two engines must not count one Ctrl-C twice.
-fn interrupts() -> watch::Receiver<bool> {
+fn interrupts(out: Output) -> watch::Receiver<bool> {
     static ONE: OnceLock<watch::Receiver<bool>> = OnceLock::new();
-    ONE.get_or_init(watch_signals).clone()
+    ONE.get_or_init(|| watch_signals(out)).clone()
 }
 
-fn watch_signals() -> watch::Receiver<bool> {
+fn watch_signals(out: Output) -> watch::Receiver<bool> {
     let (tell, cancel) = watch::channel(false);
     // What only writes an entry (`incident answer`) has no runtime and nothing to park: there Ctrl-C ends the process as anywhere.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -133,11 +200,11 @@ fn watch_signals() -> watch::Receiver<bool> {
         loop {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if before {
-                eprintln!("\nleaving at once; firebreak resume goes on from the ledger");
+                out.tell("\nleaving at once; firebreak resume goes on from the ledger");
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             before = true;
-            eprintln!("\nparking after what runs now; press Ctrl-C again to leave at once");
+            out.tell("\nparking after what runs now; press Ctrl-C again to leave at once");
             _ = tell.send(true);
         }
     });
@@ -163,7 +230,10 @@ pub fn exit_of(end: &RunEnd) -> Exit {
         exit = exit.worst(Exit::InDoubt);
     }
     for path in &end.failed {
-        exit = exit.worst(match end.steps.get(path).and_then(|s| s.class.as_deref()) {
+        let step = end.steps.get(path);
+        exit = exit.worst(match step.and_then(|s| s.class.as_deref()) {
+            // A release that others stood in the way of is stuck, like any undo that is.
+            _ if step.and_then(|s| s.code.as_deref()) == Some("FB1210") => Exit::Stuck,
             Some("denied") => Exit::Denied,
             Some("conflict") => Exit::Stale,
             _ => Exit::Failed,
@@ -177,10 +247,17 @@ impl From<EngineError> for CliError {
         let text = e.to_string();
         let code = explain::find(e.code()).map_or("FB1100", |known| known.code);
         let (exit, hint) = match &e {
-            EngineError::Playbook { .. } | EngineError::Variables(_) => {
+            EngineError::Playbook { .. } => {
                 (Exit::Usage, "correct it, then firebreak playbook lint FILE")
             }
-            EngineError::Plan(_) => (Exit::Usage, "make a new plan: firebreak playbook plan"),
+            EngineError::Variables(_) => (
+                Exit::Usage,
+                "give each as --var NAME=VALUE; firebreak playbook show NAME lists them",
+            ),
+            EngineError::Plan(_) => (
+                Exit::Usage,
+                "make a new plan: firebreak playbook plan NAME -o FILE",
+            ),
             EngineError::Stale(_) => (
                 Exit::Stale,
                 "make a new plan, look at it, approve it: nothing was done",
@@ -216,10 +293,11 @@ impl From<EngineError> for CliError {
                 return CliError::new(Exit::Usage, "FB0610", text)
                     .hint("firebreak incident status shows where each run stands");
             }
-            EngineError::Refused(_) => (
-                Exit::Denied,
-                "firebreak explain CODE says why; nothing was approved",
-            ),
+            EngineError::Refused(_) => {
+                return CliError::new(Exit::Denied, code, text).hint(format!(
+                    "nothing was approved; firebreak explain {code} says what to do"
+                ));
+            }
         };
         CliError::new(exit, code, text).hint(hint)
     }

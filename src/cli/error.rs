@@ -86,9 +86,13 @@ impl From<CustodyError> for CliError {
                 "free space or fix permissions; the bag stays open and the next resume recovers it",
             ),
             CustodyError::Read { .. } => CliError::new(Exit::Failed, "FB1105", text),
-            CustodyError::Tampered { .. } => CliError::new(Exit::Tampered, "FB0604", text),
+            CustodyError::Changed { .. } | CustodyError::Tampered { .. } => {
+                CliError::new(Exit::Tampered, "FB0604", text).hint(
+                    "firebreak verify PATH says what is left; keep a copy of the folder as it is",
+                )
+            }
             CustodyError::Empty { .. } => CliError::new(Exit::Usage, "FB1205", text)
-                .hint("add something with firebreak evidence add"),
+                .hint("add something: firebreak evidence add PATH… --bag N"),
             CustodyError::Busy { .. } => CliError::new(Exit::TryAgain, "FB0603", text)
                 .hint("type the same command again when it is done"),
             CustodyError::Host(_) => CliError::new(Exit::Failed, "FB1106", text),
@@ -117,8 +121,16 @@ impl From<PortError> for CliError {
                     "firebreak permissions contain prints the least role; have it bound, then type the same command again",
                 ),
             ),
-            Cause::NotFound => (Exit::Usage, "FB1206", None),
-            Cause::Conflict => (Exit::Stale, "FB0401", None),
+            Cause::NotFound => (
+                Exit::Usage,
+                "FB1206",
+                Some("check namespace and name, and that --context names the right cluster"),
+            ),
+            Cause::Conflict => (
+                Exit::Stale,
+                "FB0401",
+                Some("somebody changed it meanwhile; look again: type the same command again"),
+            ),
             Cause::Throttled => (
                 Exit::TryAgain,
                 "FB1202",
@@ -136,7 +148,11 @@ impl From<PortError> for CliError {
                 "FB0602",
                 Some("firebreak resume looks before it acts"),
             ),
-            Cause::Rejected | Cause::Unsupported | Cause::Local => (Exit::Failed, "FB1203", None),
+            Cause::Rejected | Cause::Unsupported | Cause::Local => (
+                Exit::Failed,
+                "FB1203",
+                Some("correct what is named, then type the same command again"),
+            ),
         };
         let error = CliError::new(exit, code, e.to_string());
         match hint {

@@ -79,9 +79,9 @@ codes! {
     "FB0509": "The same person or key twice, or the executor where that does not count.", "Ask another person.";
     "FB0510": "An approver said no.", "See the reason in the ledger; make another plan, or ask again.";
     "FB0601": "An entry could not be written to the ledger, so nothing was done.", "Free space or fix permissions, then resume.";
-    "FB0602": "A step may have happened: the reply was lost or the process died. The run is parked.", "firebreak resume looks first; firebreak incident resolve records what a person found.";
+    "FB0602": "A step may have happened: the reply was lost or the process died. The run is parked.", "firebreak resume looks first; firebreak incident resolve STEP --as FOUND --reason TEXT records what a person found: ran, did-not-run or retry.";
     "FB0603": "Another process holds the run or the ledger.", "Wait for it, then type the same command again.";
-    "FB0604": "The ledger fails verification. Nothing goes on from it.", "firebreak verify PATH lists what is wrong; keep a copy of the folder as it is.";
+    "FB0604": "The ledger, or a file that it pins, fails verification. Nothing goes on from it.", "firebreak verify PATH lists what is wrong; keep a copy of the folder as it is.";
     "FB0605": "An expression needs a value that is not there. The run is parked.", "Answer the step that gives it, or plan again with --var.";
     "FB0606": "A deadline passed.", "See the step; resume goes on.";
     "FB0607": "An undo failed and something is left.", "Do what is listed, then type the undo again.";
@@ -112,9 +112,10 @@ codes! {
     "FB1109": "Several incidents are open.", "Say which with --incident.";
     "FB1110": "Not confirmed: nothing was changed.", "Type the word that is asked for, or give --confirm without a terminal.";
     "FB1111": "Nothing was found to verify.", "Name a bag or an incident folder.";
+    "FB1112": "The answer could not be written to standard output.", "Free space, or print it elsewhere; what was done stands in firebreak log.";
     "FB1201": "The action refuses: its target does not allow it.", "See the reason and what to do instead.";
     "FB1202": "The other side is busy or was not reached; nothing happened.", "Type the same command again.";
-    "FB1203": "The action failed; nothing is left in doubt.", "See the reason.";
+    "FB1203": "The action failed; nothing is left in doubt.", "See the reason; correct it, then firebreak resume, or type the same command again.";
     "FB1204": "Evidence could not be written.", "Free space or fix permissions; the next resume recovers the open bag.";
     "FB1205": "The bag is empty.", "Add something first.";
     "FB1206": "The target is not there.", "Check namespace and name.";

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod operator;
 pub mod output;
 pub mod session;
+pub mod unopened;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -127,30 +128,30 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            _ = e.print();
-            return if e.use_stderr() {
-                exit::Exit::Usage.into()
+            let out = Output::new(false, ColorWhen::Auto, true);
+            out.written(e.print());
+            let exit = if e.use_stderr() {
+                exit::Exit::Usage
             } else {
-                ExitCode::SUCCESS
+                exit::Exit::Ok
             };
+            return out.settle(exit).into();
         }
     };
     let out = Output::new(cli.json, cli.color, cli.no_input);
-    match run(cli, out) {
-        Ok(exit) => exit.into(),
-        Err(e) => {
-            out.error(&e);
-            e.exit.into()
-        }
-    }
+    let exit = run(cli, out).unwrap_or_else(|e| {
+        out.error(&e);
+        e.exit
+    });
+    out.settle(exit).into()
 }
 
 fn run(cli: Cli, out: Output) -> CliResult {
     // What needs no place of its own works without one.
     match &cli.command {
         Some(Command::Explain { code }) => return command::papers::explain(&out, code.as_deref()),
-        Some(Command::Completions { shell }) => return command::papers::completions(*shell),
-        Some(Command::Man { folder }) => return command::papers::man(folder.as_deref()),
+        Some(Command::Completions { shell }) => return command::papers::completions(&out, *shell),
+        Some(Command::Man { folder }) => return command::papers::man(&out, folder.as_deref()),
         Some(Command::Help { topic }) => return command::papers::help(&out, topic),
         Some(Command::Permissions(args)) => return command::permissions::run(&out, args),
         _ => {}

@@ -11,7 +11,7 @@ use crate::incident::body::Answer;
 use crate::incident::clock_text::span;
 use crate::port::{ManualQuestion, Operator, Question, Reply, RunEvent};
 
-use super::output::{Output, clean};
+use super::output::{Output, clean, clean_line};
 use super::session::read_line;
 
 /// How a reversible gate of this command is opened.
@@ -63,7 +63,7 @@ impl Terminal {
         question
             .lines
             .iter()
-            .for_each(|l| self.out.tell(clean(&format!("  {l}"))));
+            .for_each(|l| self.out.tell(clean_line(&format!("  {l}"))));
     }
 }
 
@@ -83,10 +83,19 @@ impl Operator for Terminal {
                 shown_sha256: Some(shown_sha256.clone()),
             };
         }
+        self.show(question);
         if !self.out.can_ask || question.signed {
+            let key = if question.signed {
+                " --principal PRINCIPAL --key FILE"
+            } else {
+                ""
+            };
+            self.out.tell(format!(
+                "  decide it: firebreak playbook approve --step {}{key}",
+                question.step
+            ));
             return Reply::NoTerminal;
         }
-        self.show(question);
         let word = question
             .step
             .rsplit('/')
@@ -116,9 +125,6 @@ impl Operator for Terminal {
     }
 
     async fn answer(&self, question: &ManualQuestion) -> Option<Answer> {
-        if !self.out.can_ask {
-            return None;
-        }
         self.out.progress_end();
         let owner = question
             .owner
@@ -130,7 +136,16 @@ impl Operator for Terminal {
             question.title,
             question.text.trim().replace('\n', "\n  ")
         )));
-        let text = self.ask("Answer (empty = later, with firebreak incident answer; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
+        if !self.out.can_ask {
+            let names = question.values.keys();
+            let values: String = names.map(|n| format!(" --value {n}=VALUE")).collect();
+            self.out.tell(format!(
+                "  answer it: firebreak incident answer {} TEXT{values}",
+                question.step
+            ));
+            return None;
+        }
+        let text = self.ask("Answer (empty = later, with firebreak incident answer STEP TEXT; begin with ! if it failed): ").filter(|t| !t.is_empty())?;
         let (outcome, text) = match text.strip_prefix('!') {
             Some(rest) => (Outcome::Failed, rest.trim().to_owned()),
             None => (Outcome::Done, text),
@@ -150,11 +165,11 @@ impl Operator for Terminal {
     fn event(&self, event: &RunEvent) {
         let line = match event {
             RunEvent::Started { step, what, .. } => {
-                self.out.progress(clean(&format!("… {step}: {what}")));
+                self.out.progress(clean_line(&format!("… {step}: {what}")));
                 return;
             }
             RunEvent::Progress { step, line } => {
-                self.out.progress(clean(&format!("… {step}: {line}")));
+                self.out.progress(clean_line(&format!("… {step}: {line}")));
                 return;
             }
             RunEvent::Finished {

@@ -4,8 +4,10 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use firebreak_evidence::source::DirSource;
+
 use crate::adapter::store::{DirStore, Places};
-use crate::custody::{Custody, OpenRequest};
+use crate::custody::{Custody, OpenRequest, ends_closed, withdraw};
 use crate::incident::body::{IncidentOpened, Target};
 use crate::incident::{Actor, Draft, IncidentId, Mode, Phase, Severity, kind};
 use crate::port::{Clock, HostClock, HostRandom, Ledger as _, Random};
@@ -42,6 +44,8 @@ pub struct Glance {
     pub mode: Mode,
     /// True once it is closed.
     pub closed: bool,
+    /// Why nothing can be added to it although it is open.
+    pub wrong: Option<String>,
 }
 
 impl Session {
@@ -74,14 +78,18 @@ impl Session {
 
     fn glance(&self, id: IncidentId) -> Glance {
         let folder = self.places.incident(&id);
-        // The epoch key is erased at close; its absence is the cheapest sign, and the ledger is what decides once it is opened.
-        let closed = !folder.join("state/epoch.key").exists();
         let mode = if id.as_str().starts_with("DRILL-") {
             Mode::Drill
         } else {
             Mode::Live
         };
-        Glance { id, mode, closed }
+        let (closed, wrong) = standing(&folder);
+        Glance {
+            id,
+            mode,
+            closed,
+            wrong,
+        }
     }
 
     /// The incident a command is about: the one named, else the only one that is open. A drill is only ever taken by name, unless
@@ -92,14 +100,26 @@ impl Session {
     pub fn incident(&self) -> Result<Custody, CliError> {
         match self.chosen()? {
             Some(id) => self.open(&id),
-            None => Err(
-                CliError::new(Exit::Usage, "FB1103", "there is no open incident")
-                    .hint("firebreak incident open TITLE, or firebreak contain pod NS/NAME"),
-            ),
+            None => Err(self.none_open()?),
         }
     }
 
-    /// The chosen incident's id; `None` when none is open.
+    fn none_open(&self) -> Result<CliError, CliError> {
+        let glances = self.glances()?;
+        let broken = glances.iter().find_map(|g| Some((g, g.wrong.as_ref()?)));
+        Ok(match broken {
+            None => CliError::new(Exit::Usage, "FB1103", "there is no open incident")
+                .hint("firebreak incident open TITLE, or firebreak contain pod NS/NAME"),
+            Some((glance, wrong)) => CliError::new(
+                Exit::Usage,
+                "FB1103",
+                format!("there is no open incident that can go on; {}: {wrong}", glance.id),
+            )
+            .hint(format!("firebreak verify --incident {} says what is left; go on in a new one: firebreak incident open TITLE", glance.id)),
+        })
+    }
+
+    /// The chosen incident's id; `None` when none is open. One that nothing can be added to stands in nobody's way.
     ///
     /// # Errors
     /// When the name is wrong or several are open.
@@ -109,7 +129,11 @@ impl Session {
                 .map(Some)
                 .map_err(|e| CliError::usage(e.to_string()));
         }
-        let open: Vec<_> = self.glances()?.into_iter().filter(|g| !g.closed).collect();
+        let open: Vec<_> = self
+            .glances()?
+            .into_iter()
+            .filter(|g| !g.closed && g.wrong.is_none())
+            .collect();
         let live: Vec<_> = open.iter().filter(|g| g.mode == Mode::Live).collect();
         let candidates: Vec<IncidentId> = if live.is_empty() {
             open.iter().map(|g| g.id.clone()).collect()
@@ -135,13 +159,21 @@ impl Session {
         }
     }
 
+    /// Whether there is an incident of that name here, whatever has become of it.
+    pub fn has_ledger(&self, id: &IncidentId) -> bool {
+        self.places
+            .incident(id)
+            .join("ledger/ledger.jsonl")
+            .is_file()
+    }
+
     /// Opens an incident folder.
     ///
     /// # Errors
     /// When it is not there, damaged, or fails verification.
     pub fn open(&self, id: &IncidentId) -> Result<Custody, CliError> {
         let folder = self.places.incident(id);
-        if !folder.join("ledger/ledger.jsonl").is_file() {
+        if !self.has_ledger(id) {
             let known = self
                 .places
                 .incidents()?
@@ -182,10 +214,9 @@ impl Session {
             Some(id) => id,
             None => self.fresh_id(request.mode)?,
         };
-        let folder = self.places.incident(&id);
         let (policy, trust) = super::command::policy::current(self)?;
         let open = OpenRequest {
-            id,
+            id: id.clone(),
             mode: request.mode,
             org: self.config.org.value.clone(),
             targets: request.targets,
@@ -193,12 +224,14 @@ impl Session {
             trust,
             actor: self.actor.clone(),
         };
-        let custody = Custody::create(
-            store(&folder)?,
-            open,
-            self.clock.clone(),
-            self.random.clone(),
-        )?;
+        let custody = self.fresh_folder(&id, |store| {
+            Ok(Custody::create(
+                store,
+                open,
+                self.clock.clone(),
+                self.random.clone(),
+            )?)
+        })?;
         let declared = IncidentOpened {
             title: request.title,
             severity: request.severity,
@@ -210,6 +243,25 @@ impl Session {
             Draft::new(kind::INCIDENT_OPENED, &declared).by(&self.actor),
         ])?;
         Ok(custody)
+    }
+
+    /// Makes an incident in its folder. Where that fails before anything is in its ledger, a folder that was not there before is taken
+    /// back: nothing half-made is left. One that was there is finished by typing the same again.
+    ///
+    /// # Errors
+    /// What `make` says, or when the folder cannot be made.
+    pub fn fresh_folder<T>(
+        &self,
+        id: &IncidentId,
+        make: impl FnOnce(Box<dyn crate::port::Store>) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        let folder = self.places.incident(id);
+        let was_there = folder.exists();
+        let made = store(&folder).and_then(make);
+        if made.is_err() && !was_there {
+            withdraw(&folder, id);
+        }
+        made
     }
 
     /// `INC-<yyyymmdd>-<4 base32>`, one that is not taken.
@@ -279,6 +331,30 @@ impl Session {
             Err(refused("something else was typed".into()))
         }
     }
+}
+
+/// Whether the incident in a folder is closed, and else why nothing can be added to it.
+fn standing(folder: &Path) -> (bool, Option<String>) {
+    // The epoch key is erased at close: its absence is the cheapest sign, and the last entry decides.
+    let closed = match DirSource::open(folder).and_then(|f| ends_closed(&f)) {
+        Ok(closed) => closed,
+        Err(e) => return (false, Some(format!("its ledger cannot be read: {e}"))),
+    };
+    let wrong = if folder.join("state/epoch.key").exists() {
+        let empty = folder
+            .join("ledger/ledger.jsonl")
+            .metadata()
+            .is_ok_and(|m| m.len() == 0);
+        empty.then(|| "its ledger is empty".to_owned())
+    } else if closed {
+        return (true, None);
+    } else {
+        Some(
+            "its key `state/epoch.key` is missing although it is not closed: nothing can be added"
+                .to_owned(),
+        )
+    };
+    (false, wrong)
 }
 
 /// What a new incident starts with.

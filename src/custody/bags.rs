@@ -1,80 +1,17 @@
-//! Bags of one incident: opened with a number from the ledger, filled, sealed; recovered after a crash.
+//! Bags of one incident: opened with a number from the ledger, gone on with after a crash.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
-use firebreak_evidence::acquisition::{AcquisitionRecord, EndState, Ended as RawEnded, Tool};
-use firebreak_evidence::bag::{BagError, BagSpec, BagWriter, Resumed, SealInputs, Sealed};
-use firebreak_evidence::encoding::{hex, sha256, unhex};
-use firebreak_evidence::record::Mode as Cut;
-use firebreak_evidence::source::BagSink;
+use firebreak_evidence::bag::{BagError, BagSpec, BagWriter, Resumed, Sealed};
+use firebreak_evidence::encoding::{hex, sha256};
+use firebreak_evidence::gate::{GateError, HEADS};
 
-use crate::incident::body::{BagOpened, BagSealed, ExhibitAcquired};
-use crate::incident::clock_text::{millis, seconds};
+use crate::incident::body::{BagOpened, BagSealed};
 use crate::incident::{Category, Draft, Entry, Refs, kind};
-use crate::port::{
-    Clock, CustodyError, Ended, ExhibitDraft, Exhibits, LockGuard, OpenBag, Random, Store,
-};
+use crate::port::{CustodyError, ExhibitDraft, Exhibits, LockGuard, OpenBag, Random, Store};
 
 use super::folder::Custody;
-use super::incident_ledger::{IncidentLedger, Inner, Keep, chain};
-use super::walk;
-
-/// The number of the next exhibit, so that two processes never give one number twice.
-const NEXT_EXHIBIT: &str = "state/next-exhibit";
-/// So many first bytes decide how a source is cut (NUL = chunks).
-const HEAD: usize = 8 * 1024;
-
-/// A store handle as the evidence crate's sink.
-pub(super) struct StoreSink(pub(super) Box<dyn Store>);
-
-impl BagSink for StoreSink {
-    fn create(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.create(path)
-    }
-    fn append(&mut self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.append(path, bytes)
-    }
-    fn sync_data(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_data(path)
-    }
-    fn rename(&mut self, from: &str, to: &str) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn truncate(&mut self, path: &str, len: u64) -> std::io::Result<()> {
-        self.0.truncate(path, len)
-    }
-    fn make_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.make_dir(path)
-    }
-}
-
-/// The bag that is being filled.
-pub(super) struct Filling {
-    ledger: Arc<IncidentLedger>,
-    clock: Arc<dyn Clock>,
-    incident: String,
-    acquired_by: String,
-    number: String,
-    refs: Refs,
-    pub(super) writer: BagWriter<StoreSink>,
-    current: Option<Current>,
-    /// Held while this process has the bag, so that nobody recovers it meanwhile.
-    _lock: LockGuard,
-}
-
-/// The exhibit that is being taken in.
-struct Current {
-    draft: ExhibitDraft,
-    exhibit: String,
-    started: String,
-    /// First bytes, until there are enough to tell how the source is cut.
-    head: Option<Vec<u8>>,
-}
+use super::incident_ledger::{chain, is_tampering};
 
 impl Exhibits for Custody {
     fn open_bag(&self, purpose: &str, refs: &Refs) -> Result<Box<dyn OpenBag>, CustodyError> {
@@ -96,8 +33,7 @@ impl Exhibits for Custody {
         })?;
         let lock = lock.ok_or_else(|| CustodyError::Host("no lock for the bag".into()))?;
         let spec = self.spec(number)?;
-        let writer =
-            BagWriter::open(StoreSink(self.handle()?), spec).map_err(|e| worded(number, &e))?;
+        let writer = BagWriter::open(self.handle()?, spec).map_err(|e| worded(number, &e))?;
         Ok(Box::new(self.filling(number, refs, writer, lock)))
     }
 }
@@ -125,30 +61,6 @@ impl Custody {
             salt_key,
             map_nonce,
         })
-    }
-
-    pub(super) fn filling(
-        &self,
-        number: u32,
-        refs: &Refs,
-        writer: BagWriter<StoreSink>,
-        lock: LockGuard,
-    ) -> Filling {
-        let number = format!("{number:04}");
-        Filling {
-            ledger: self.ledger.clone(),
-            clock: self.clock.clone(),
-            incident: self.id.to_string(),
-            acquired_by: self.acquired_by.clone(),
-            refs: Refs {
-                bag: Some(number.clone()),
-                ..refs.clone()
-            },
-            number,
-            writer,
-            current: None,
-            _lock: lock,
-        }
     }
 
     pub(super) fn bag_lock(&self, number: u32) -> Result<LockGuard, CustodyError> {
@@ -202,24 +114,25 @@ impl Custody {
                 if recovery.is_some() {
                     bag.finish_interrupted()?;
                 }
+                self.tell_missing_exhibits(number, &refs)?;
                 Ok(Box::new(bag))
             }
-            Resumed::Sealed(_) => Err(CustodyError::Host(format!(
-                "bag {number:04} is sealed already"
-            ))),
+            Resumed::Sealed(sealed) => {
+                self.tell_missing_exhibits(number, &refs)?;
+                self.tell_late(number, &sealed, &refs)?;
+                Err(CustodyError::Host(format!(
+                    "bag {number:04} is sealed already"
+                )))
+            }
         }
     }
 
-    pub(super) fn resume(&self, number: u32) -> Result<Resumed<StoreSink>, CustodyError> {
+    pub(super) fn resume(&self, number: u32) -> Result<Resumed<Box<dyn Store>>, CustodyError> {
         let source = self.handle()?;
-        match BagWriter::recover(
-            StoreSink(self.handle()?),
-            source.as_ref(),
-            self.spec(number)?,
-        ) {
+        match BagWriter::recover(self.handle()?, source.as_ref(), self.spec(number)?) {
             // The crash came between `bag.opened` and the bag's journal: there is nothing on disk, so it is opened now.
             Err(BagError::NotOpen(_)) => {
-                let writer = BagWriter::open(StoreSink(self.handle()?), self.spec(number)?)
+                let writer = BagWriter::open(self.handle()?, self.spec(number)?)
                     .map_err(|e| worded(number, &e))?;
                 Ok(Resumed::Open(Box::new(writer), None))
             }
@@ -241,331 +154,6 @@ pub(super) fn recovery_note() -> ExhibitDraft {
     }
 }
 
-impl Filling {
-    /// Ends what a crash cut off; its acquisition record says `crash` whatever we say.
-    pub(super) fn finish_interrupted(&mut self) -> Result<(), CustodyError> {
-        let Some(source) = self.writer.active_source().map(str::to_owned) else {
-            return Ok(());
-        };
-        let draft = ExhibitDraft {
-            name: source.clone(),
-            description: format!("{source}, cut off by a crash"),
-            ..recovery_note()
-        };
-        self.start(&draft, None)?;
-        let why = "the acquiring process died; resumed later".to_owned();
-        self.end(RawEnded {
-            state: EndState::Crash,
-            why,
-        })
-        .map(|_| ())
-    }
-
-    pub(super) fn start(
-        &mut self,
-        draft: &ExhibitDraft,
-        head: Option<Vec<u8>>,
-    ) -> Result<(), CustodyError> {
-        let exhibit = self.next_exhibit()?;
-        self.current = Some(Current {
-            draft: draft.clone(),
-            exhibit,
-            started: millis(self.clock.now()),
-            head,
-        });
-        Ok(())
-    }
-
-    /// Takes the next exhibit number. A crash right after leaves a gap, never a number given twice.
-    fn next_exhibit(&mut self) -> Result<String, CustodyError> {
-        let incident = self.incident.clone();
-        let store = &mut self.writer.sink_mut().0;
-        self.ledger.locked(|inner| {
-            let failed = |e: std::io::Error| CustodyError::Write {
-                path: NEXT_EXHIBIT.into(),
-                detail: e.to_string(),
-            };
-            let kept = store
-                .load(NEXT_EXHIBIT)
-                .map_err(failed)?
-                .and_then(|b| String::from_utf8(b).ok()?.trim().parse::<u32>().ok());
-            let next = kept
-                .unwrap_or(1)
-                .max(1 + count(inner.entries(), kind::EXHIBIT_ACQUIRED));
-            store
-                .replace(NEXT_EXHIBIT, format!("{}\n", next + 1).as_bytes())
-                .map_err(failed)?;
-            Ok(format!("{incident}/E-{next:04}"))
-        })
-    }
-
-    fn fault(&self, e: &BagError) -> CustodyError {
-        worded(self.writer.number(), e)
-    }
-
-    /// Starts the source once its first bytes say how it is cut, and writes them.
-    fn flush_head(&mut self) -> Result<(), CustodyError> {
-        let Some(current) = &mut self.current else {
-            return Ok(());
-        };
-        let Some(head) = current.head.take() else {
-            return Ok(());
-        };
-        let name = current.draft.name.clone();
-        let number = self.writer.number();
-        self.writer
-            .start_source(&name, Cut::detect(&head))
-            .map_err(|e| worded(number, &e))?;
-        self.writer.write(&head).map_err(|e| worded(number, &e))
-    }
-
-    fn commit_if_due(&mut self) -> Result<(), CustodyError> {
-        if self.writer.commit_due() {
-            self.commit()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Makes what came in durable and signs a head over it.
-    fn commit(&mut self) -> Result<(), CustodyError> {
-        let (ledger, writer) = (self.ledger.clone(), &mut self.writer);
-        ledger.locked(|inner: &mut Inner| {
-            let (mut gate, signer) = (inner.gate()?, inner.signer()?);
-            let number = writer.number();
-            writer
-                .commit(&mut gate, signer.as_ref())
-                .map(|_| ())
-                .map_err(|e| worded(number, &e))
-        })
-    }
-
-    fn end(&mut self, ended: RawEnded) -> Result<ExhibitAcquired, CustodyError> {
-        self.flush_head()?;
-        let current = self
-            .current
-            .take()
-            .ok_or_else(|| CustodyError::Host("no exhibit was begun".into()))?;
-        let finished = millis(self.clock.now());
-        let record = AcquisitionRecord {
-            exhibit: current.exhibit.clone(),
-            kind: current.draft.category.to_string(),
-            system: serde_json::to_value(&current.draft.system).unwrap_or_default(),
-            original_name: current.draft.name.clone(),
-            method: current.draft.method.clone(),
-            tool: Tool {
-                name: "firebreak".into(),
-                version: env!("CARGO_PKG_VERSION").into(),
-                sha256: String::new(),
-            },
-            command: current.draft.command.iter().cloned().collect(),
-            started: current.started.clone(),
-            finished: finished.clone(),
-            clock: firebreak_evidence::acquisition::Clock {
-                reference: "none".into(),
-                offset_ms: 0,
-                measured: finished.clone(),
-            },
-            volatility: current.draft.volatility,
-            acquired_by: self.acquired_by.clone(),
-            tlp: "TLP:AMBER".into(),
-            ended: ended.clone(),
-            ..AcquisitionRecord::default()
-        };
-        let summary = self
-            .writer
-            .finish_source(record)
-            .map_err(|e| self.fault(&e))?;
-        let acquired = ExhibitAcquired {
-            exhibit: current.exhibit.clone(),
-            bag: self.number.clone(),
-            description: current.draft.description,
-            category: current.draft.category,
-            source: summary.source,
-            system: current.draft.system,
-            method: current.draft.method,
-            trust: current.draft.trust,
-            bytes: summary.bytes,
-            records: summary.records,
-            sha256: None,
-            ended: match ended.state {
-                EndState::Complete => "complete",
-                EndState::Cap => "cap",
-                EndState::Error => "error",
-                EndState::Crash => "crash",
-            }
-            .into(),
-            why: Some(ended.why).filter(|w| !w.is_empty()),
-            volatility: current.draft.volatility,
-            started: current.started,
-            finished,
-        };
-        let refs = Refs {
-            exhibit: Some(current.exhibit),
-            ..self.refs.clone()
-        };
-        let draft = Draft::new(kind::EXHIBIT_ACQUIRED, &acquired).about(refs);
-        self.ledger
-            .locked(|inner| inner.append(&[draft]).map(|_| ()))?;
-        Ok(acquired)
-    }
-}
-
-impl OpenBag for Filling {
-    fn number(&self) -> &str {
-        &self.number
-    }
-
-    fn begin(&mut self, exhibit: &ExhibitDraft) -> Result<(), CustodyError> {
-        if self.current.is_some() {
-            return Err(CustodyError::Host(
-                "finish the exhibit before you begin another".into(),
-            ));
-        }
-        self.start(exhibit, Some(Vec::new()))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), CustodyError> {
-        if let Some(head) = self.current.as_mut().and_then(|c| c.head.as_mut()) {
-            head.extend_from_slice(bytes);
-            return if head.len() >= HEAD {
-                self.flush_head()
-            } else {
-                Ok(())
-            };
-        }
-        self.writer.write(bytes).map_err(|e| self.fault(&e))?;
-        self.commit_if_due()
-    }
-
-    fn finish(&mut self, ended: Ended) -> Result<ExhibitAcquired, CustodyError> {
-        self.end(match ended {
-            Ended::Complete => RawEnded::default(),
-            Ended::Cap(why) => RawEnded {
-                state: EndState::Cap,
-                why,
-            },
-            Ended::Error(why) => RawEnded {
-                state: EndState::Error,
-                why,
-            },
-        })
-    }
-
-    fn add_path(
-        &mut self,
-        path: &Path,
-        exhibit: &ExhibitDraft,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<ExhibitAcquired, CustodyError> {
-        let cannot = |e: &std::io::Error| CustodyError::Read {
-            path: path.display().to_string(),
-            detail: e.to_string(),
-        };
-        if walk::lies_in_own(path) {
-            let own = std::io::Error::other(
-                "it is firebreak's own: keys stay where they are, bags are handed over whole",
-            );
-            return Err(cannot(&own));
-        }
-        let meta = std::fs::metadata(path).map_err(|e| cannot(&e))?;
-        let mut taken = 0;
-        if !meta.is_dir() {
-            let mut file = std::fs::File::open(path).map_err(|e| cannot(&e))?;
-            self.begin(exhibit)?;
-            let failed = walk::read_all(&mut file, |bytes| {
-                taken += bytes.len() as u64;
-                progress(taken);
-                self.write(bytes)
-            })?;
-            return self
-                .finish(failed.map_or(Ended::Complete, |why| Ended::Error(why.to_string())));
-        }
-        let walked = walk::folder(path).map_err(|e| cannot(&e))?;
-        self.start(exhibit, None)?;
-        self.writer
-            .start_folder(&exhibit.name, &walked.entries)
-            .map_err(|e| self.fault(&e))?;
-        let mut problems = walked.problems;
-        for file in walked.files {
-            let opened = std::fs::File::open(&file);
-            let mut head = Vec::new();
-            let started = match opened {
-                Ok(mut f) => walk::head(&mut f, HEAD).map(|h| {
-                    head = h;
-                    f
-                }),
-                Err(e) => Err(e),
-            };
-            self.writer.next_file(&head).map_err(|e| self.fault(&e))?;
-            match started {
-                Err(e) => problems.push(format!("{}: {e}", file.display())),
-                Ok(mut f) => {
-                    self.writer.write(&head).map_err(|e| self.fault(&e))?;
-                    taken += head.len() as u64;
-                    let failed = walk::read_all(&mut f, |bytes| {
-                        taken += bytes.len() as u64;
-                        progress(taken);
-                        self.writer.write(bytes).map_err(|e| self.fault(&e))?;
-                        self.commit_if_due()
-                    })?;
-                    problems.extend(failed.map(|e| format!("{}: {e}", file.display())));
-                }
-            }
-            progress(taken);
-        }
-        if problems.is_empty() {
-            self.finish(Ended::Complete)
-        } else {
-            self.finish(Ended::Error(walk::told(&problems)))
-        }
-    }
-
-    fn leave_open(mut self: Box<Self>) -> Result<(), CustodyError> {
-        self.commit()
-    }
-
-    fn seal(self: Box<Self>) -> Result<BagSealed, CustodyError> {
-        let Filling {
-            ledger,
-            clock,
-            number,
-            refs,
-            writer,
-            ..
-        } = *self;
-        ledger.locked(|inner| {
-            let n = writer.number();
-            let head = inner.sign(Keep::Yes)?;
-            let (mut gate, signer) = (inner.gate()?, inner.signer()?);
-            let prev = inner
-                .entries()
-                .iter()
-                .rev()
-                .find_map(|e| e.body_as::<BagSealed>(kind::BAG_SEALED));
-            let prev_seal_sha256 = prev.and_then(|b| unhex(&b.seal_sha256)).unwrap_or([0; 32]);
-            let closed = seconds(clock.now());
-            let inputs = SealInputs {
-                ledger: &head,
-                prev_seal_sha256,
-                epoch: 1,
-                closed: &closed,
-                signer: signer.as_ref(),
-                gate: &mut gate,
-            };
-            let sealed = writer.seal(inputs).map_err(|e| worded(n, &e))?;
-            let body = sealed_body(&sealed);
-            inner.append(&[Draft::new(kind::BAG_SEALED, &body).about(Refs {
-                bag: Some(number),
-                exhibit: None,
-                ..refs
-            })])?;
-            inner.sign(Keep::No)?;
-            Ok(body)
-        })
-    }
-}
-
 pub(super) fn sealed_body(sealed: &Sealed) -> BagSealed {
     BagSealed {
         bag: format!("{:04}", sealed.number),
@@ -579,17 +167,25 @@ pub(super) fn sealed_body(sealed: &Sealed) -> BagSealed {
     }
 }
 
-fn count(entries: &[Entry], kind: &str) -> u32 {
+pub(super) fn count(entries: &[Entry], kind: &str) -> u32 {
     u32::try_from(entries.iter().filter(|e| e.kind == kind).count()).unwrap_or(u32::MAX)
 }
 
-fn worded(number: u32, e: &BagError) -> CustodyError {
+pub(super) fn worded(number: u32, e: &BagError) -> CustodyError {
     let bag = format!("{number:04}");
     match e {
         BagError::NoPayload => CustodyError::Empty { bag },
         BagError::Tampered { .. } => CustodyError::Tampered {
             bag,
             detail: chain(e),
+        },
+        BagError::Gate(gate) if is_tampering(gate) => CustodyError::Tampered {
+            bag,
+            detail: chain(e),
+        },
+        BagError::Gate(GateError::Io(source)) => CustodyError::Write {
+            path: HEADS.to_owned(),
+            detail: source.to_string(),
         },
         BagError::Io { path, source } => CustodyError::Write {
             path: path.clone(),

@@ -1,9 +1,11 @@
 //! Files of an incident folder that are neither ledger nor bag: pinned trust files, documents, the runner's lock.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use crate::incident::RunId;
+use crate::incident::body::RunCreated;
+use crate::incident::{Entry, RunId, kind};
 use crate::port::{CustodyError, Documents, LockGuard, RunFiles};
 
 use super::bags::digest;
@@ -15,24 +17,41 @@ impl Custody {
     /// # Errors
     /// When it is gone, unreadable, or is not what was pinned.
     pub fn trusted(&self, name: &str) -> Result<Option<Vec<u8>>, CustodyError> {
-        let Some(pinned) = self.opened.trust.get(name) else {
-            return Ok(None);
-        };
-        let path = format!("trust/{name}");
-        let bytes = self.load(&path)?.ok_or_else(|| CustodyError::Read {
-            path: path.clone(),
-            detail: "it is gone".into(),
-        })?;
-        if digest(&bytes) == *pinned {
-            Ok(Some(bytes))
-        } else {
-            Err(CustodyError::Read {
-                path,
-                detail:
-                    "it is not what was pinned when the incident was opened: its digest differs"
-                        .into(),
-            })
+        match self.opened.trust.get(name) {
+            None => Ok(None),
+            Some(pinned) => self.pinned_as(name, pinned).map(Some),
         }
+    }
+
+    /// Looks at what entries pin and what goes on from it: every trust file, and playbook and plan of each run that has not ended.
+    ///
+    /// # Errors
+    /// When one is gone, unreadable, or is not what was pinned.
+    pub fn check_pins(&self) -> Result<(), CustodyError> {
+        for name in self.opened.trust.keys() {
+            self.trusted(name)?;
+        }
+        let history = self.history()?;
+        let ended: BTreeSet<&str> = history.of(kind::RUN_ENDED).filter_map(Entry::run).collect();
+        for (_, run) in history
+            .bodies::<RunCreated>(kind::RUN_CREATED)
+            .filter(|(_, run)| !ended.contains(run.run.as_str()))
+        {
+            let (playbook, plan) = (&run.playbook_sha256, &run.plan_sha256);
+            self.pinned_as(&format!("{playbook}.yaml"), playbook)?;
+            self.pinned_as(&format!("{plan}.json"), plan)?;
+        }
+        Ok(())
+    }
+
+    fn pinned_as(&self, name: &str, sha256: &str) -> Result<Vec<u8>, CustodyError> {
+        let path = format!("trust/{name}");
+        let detail = match self.load(&path)? {
+            Some(bytes) if digest(&bytes) == sha256 => return Ok(bytes),
+            Some(_) => "its digest differs from the one that was pinned".to_owned(),
+            None => "it is gone".to_owned(),
+        };
+        Err(CustodyError::Changed { path, detail })
     }
 
     /// Writes a file of the folder, durable.

@@ -1,11 +1,13 @@
 //! One incident folder: made, opened, closed.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firebreak_evidence::encoding::{hex, unhex};
+use firebreak_evidence::gate::HEADS;
 use firebreak_evidence::note::fingerprint;
+use firebreak_evidence::source::{BagSource, DirSource};
 
 use crate::incident::body::{LedgerOpened, Note, Target};
 use crate::incident::{Actor, Draft, Entry, History, IncidentId, Mode, kind};
@@ -14,9 +16,17 @@ use crate::port::{Clock, Ledger, LedgerError, Random, Store};
 use super::incident_ledger::{IncidentLedger, Keep, public_key};
 use super::key;
 
+/// The lines of an incident's ledger.
+const LEDGER: &str = "ledger/ledger.jsonl";
+/// What stands in a folder once a head of its ledger was signed.
+const SIGNED: [&str; 2] = ["ledger/checkpoint", HEADS];
+/// No line of a ledger is longer.
+const LINE_MAX: u64 = 65_536;
+
 /// An open incident folder.
+#[derive(Clone)]
 pub struct Custody {
-    pub(super) store: Box<dyn Fn() -> std::io::Result<Box<dyn Store>> + Send + Sync>,
+    pub(super) store: Arc<dyn Fn() -> std::io::Result<Box<dyn Store>> + Send + Sync>,
     pub(super) ledger: Arc<IncidentLedger>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
@@ -104,7 +114,8 @@ impl OpeningError {
 impl Custody {
     /// Makes an incident folder: key, trust files and `ledger.opened`, each durable; the ledger's first checkpoint is kept.
     ///
-    /// A crash before `ledger.opened` leaves no incident: the same request makes it again.
+    /// A crash before `ledger.opened` leaves no incident: the same request makes it again, and [`withdraw`] takes back what a failure
+    /// leaves.
     ///
     /// # Errors
     /// When it exists, or disk or host refuse.
@@ -114,19 +125,12 @@ impl Custody {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, OpeningError> {
-        // A ledger that is there and cannot be read is there: the key of an incident is never made anew.
-        match store.len("ledger/ledger.jsonl") {
-            Ok(0) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Ok(_) => return Err(OpeningError::Exists(request.id)),
-            Err(e) => {
-                return Err(OpeningError::read(
-                    store.as_ref(),
-                    "ledger/ledger.jsonl",
-                    &e,
-                ));
-            }
-        }
+        let place = store.place();
+        check_vacant(store.as_ref(), &place, &request.id)?;
+        // A first line that a crash or a full disk cut is nobody's: it is written anew, whole.
+        store
+            .remove(LEDGER)
+            .map_err(|e| OpeningError::write(store.as_ref(), LEDGER, &e))?;
         let signer = key::make(store.as_mut(), random.as_ref())?;
         let mut trust = BTreeMap::new();
         for (name, bytes) in &request.trust {
@@ -151,7 +155,6 @@ impl Custody {
             trust,
             tool: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let place = store.place();
         let signer = Some(Arc::new(signer));
         let other = store
             .another()
@@ -254,7 +257,7 @@ impl Custody {
                 .another()
         };
         Custody {
-            store: Box::new(handles),
+            store: Arc::new(handles),
             ledger: Arc::new(ledger),
             clock,
             random,
@@ -330,29 +333,106 @@ fn origin(org: &str, id: &IncidentId, mode: Mode) -> String {
     }
 }
 
-/// Reads the opening entry, before anything is believed: it says which key to check the rest with.
-fn first_entry(store: &dyn Store) -> Result<LedgerOpened, OpeningError> {
-    let path = "ledger/ledger.jsonl";
-    let mut head = vec![0; 65_536];
-    let mut have = 0;
-    while have < head.len() && !head[..have].contains(&b'\n') {
-        match store.read_at(path, have as u64, &mut head[have..]) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(OpeningError::Missing(store.place().display().to_string()));
+/// Whether an incident may be opened in this folder: none was, or only half.
+///
+/// # Errors
+/// When one is there, or was: the key of an incident is never made anew.
+pub fn check_vacant(
+    source: &dyn BagSource,
+    place: &Path,
+    id: &IncidentId,
+) -> Result<(), OpeningError> {
+    let unreadable = |path: &str, e: &std::io::Error| OpeningError::Read {
+        path: place.join(path),
+        detail: e.to_string(),
+    };
+    let first = first_line(source).map_err(|e| unreadable(LEDGER, &e))?;
+    if first.is_some() {
+        return Err(OpeningError::Exists(id.clone()));
+    }
+    for sign in SIGNED {
+        match source.len(sign) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(unreadable(sign, &e)),
+            Ok(_) => {
+                return Err(OpeningError::Damaged {
+                    path: place.join(LEDGER),
+                    detail: format!("it holds no entry, and `{sign}` tells of a signed head"),
+                });
             }
-            Err(e) => return Err(OpeningError::read(store, path, &e)),
         }
     }
+    Ok(())
+}
+
+/// Takes back the folder that this process has just made for an incident which then could not be opened: a full disk leaves nothing
+/// half-made behind. Where an entry is durable the incident is there, and stays.
+pub fn withdraw(folder: &Path, id: &IncidentId) {
+    let vacant = DirSource::open(folder).is_ok_and(|f| check_vacant(&f, folder, id).is_ok());
+    if vacant {
+        _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Whether the ledger's last entry closes the incident. Nothing is appended after that one.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub fn ends_closed(source: &dyn BagSource) -> std::io::Result<bool> {
+    let len = source.len(LEDGER)?;
+    let from = len.saturating_sub(2 * LINE_MAX);
+    let mut tail = vec![0; usize::try_from(len - from).unwrap_or(0)];
+    let have = read_up_to(source, from, &mut tail)?;
+    let last = tail[..have]
+        .split_inclusive(|b| *b == b'\n')
+        .rfind(|line| line.ends_with(b"\n"));
+    Ok(last
+        .and_then(|line| firebreak_evidence::entry::Entry::parse(line).ok())
+        .is_some_and(|entry| entry.kind == kind::INCIDENT_CLOSED))
+}
+
+fn read_up_to(source: &dyn BagSource, from: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+    let mut have = 0;
+    while have < buf.len() {
+        match source.read_at(LEDGER, from + have as u64, &mut buf[have..])? {
+            0 => break,
+            n => have += n,
+        }
+    }
+    Ok(have)
+}
+
+/// The first whole line of the ledger; `None` when there is none yet.
+fn first_line(source: &dyn BagSource) -> std::io::Result<Option<Vec<u8>>> {
+    let mut head = vec![0; LINE_MAX as usize];
+    let have = match read_up_to(source, 0, &mut head) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let end = head[..have].iter().position(|b| *b == b'\n');
+    if end.is_none() && have == head.len() {
+        return Err(std::io::Error::other("its first line has no end"));
+    }
+    Ok(end.map(|end| {
+        head.truncate(end + 1);
+        head
+    }))
+}
+
+/// Reads the opening entry, before anything is believed: it says which key to check the rest with.
+fn first_entry(store: &dyn Store) -> Result<LedgerOpened, OpeningError> {
+    let place = store.place();
+    if matches!(store.len(LEDGER), Err(e) if e.kind() == std::io::ErrorKind::NotFound) {
+        return Err(OpeningError::Missing(place.display().to_string()));
+    }
     let damaged = |detail: String| OpeningError::Damaged {
-        path: store.place().join(path),
+        path: place.join(LEDGER),
         detail,
     };
-    let Some(end) = head[..have].iter().position(|b| *b == b'\n') else {
-        return Err(OpeningError::Missing(store.place().display().to_string()));
-    };
-    let entry = firebreak_evidence::entry::Entry::parse(&head[..=end])
+    let line = first_line(store)
+        .map_err(|e| OpeningError::read(store, LEDGER, &e))?
+        .ok_or_else(|| damaged("it holds no whole entry".into()))?;
+    let entry = firebreak_evidence::entry::Entry::parse(&line)
         .map_err(|e| damaged(super::incident_ledger::chain(&e)))?;
     if entry.kind != kind::LEDGER_OPENED {
         return Err(damaged(format!("its first entry is `{}`", entry.kind)));

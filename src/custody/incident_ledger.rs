@@ -7,7 +7,7 @@ use chrono::DateTime;
 use firebreak_evidence::checkpoint::SignedCheckpoint;
 use firebreak_evidence::encoding::{base64, hex};
 use firebreak_evidence::entry as raw;
-use firebreak_evidence::gate::SigningGate;
+use firebreak_evidence::gate::{GateError, SigningGate};
 use firebreak_evidence::ledger::{
     LedgerError as RawError, LedgerIdentity, LedgerWriter, RecoveryEntry,
 };
@@ -344,15 +344,12 @@ impl Inner {
         let place = self.place();
         let signer = self.signer()?;
         let mut gate = self.gate()?;
-        let sink: &mut dyn Store = self.sink.as_mut();
-        let mut sink = Sink(sink);
+        let sink = self.sink.as_mut();
         let signed = match keep {
             Keep::Yes => self
                 .writer
-                .checkpoint_kept(&mut gate, signer.as_ref(), &mut sink),
-            Keep::No => self
-                .writer
-                .checkpoint(&mut gate, signer.as_ref(), &mut sink),
+                .checkpoint_kept(&mut gate, signer.as_ref(), sink),
+            Keep::No => self.writer.checkpoint(&mut gate, signer.as_ref(), sink),
         }
         .map_err(|e| worded(&place, &e))?;
         self.last_signed = Some((self.clock.monotonic(), self.writer.size()));
@@ -361,9 +358,12 @@ impl Inner {
 
     /// The one gate, read anew under the lock: another process may have signed since.
     pub(super) fn gate(&self) -> Result<SigningGate, LedgerError> {
-        SigningGate::open(self.source.as_ref()).map_err(|e| LedgerError::Tampered {
-            path: self.place(),
-            detail: chain(&e),
+        SigningGate::open(self.source.as_ref()).map_err(|e| {
+            let (path, detail) = (self.place(), chain(&e));
+            match e {
+                GateError::Io(_) => LedgerError::Read { path, detail },
+                _ => LedgerError::Tampered { path, detail },
+            }
         })
     }
 
@@ -381,33 +381,6 @@ impl Inner {
 
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
-    }
-}
-
-/// A store as the evidence crate's sink.
-struct Sink<'a>(&'a mut dyn Store);
-
-impl firebreak_evidence::source::BagSink for Sink<'_> {
-    fn create(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.create(path)
-    }
-    fn append(&mut self, path: &str, bytes: &[u8]) -> std::io::Result<()> {
-        self.0.append(path, bytes)
-    }
-    fn sync_data(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_data(path)
-    }
-    fn rename(&mut self, from: &str, to: &str) -> std::io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn sync_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.sync_dir(path)
-    }
-    fn truncate(&mut self, path: &str, len: u64) -> std::io::Result<()> {
-        self.0.truncate(path, len)
-    }
-    fn make_dir(&mut self, path: &str) -> std::io::Result<()> {
-        self.0.make_dir(path)
     }
 }
 
@@ -481,6 +454,7 @@ fn worded(place: &str, error: &RawError) -> LedgerError {
     let (path, detail) = (place.to_owned(), chain(error));
     match error {
         RawError::Tampered { .. } => LedgerError::Tampered { path, detail },
+        RawError::Gate(gate) if is_tampering(gate) => LedgerError::Tampered { path, detail },
         RawError::Io { what, .. } if what.starts_with("read") || what.starts_with("list") => {
             LedgerError::Read { path, detail }
         }
@@ -488,7 +462,73 @@ fn worded(place: &str, error: &RawError) -> LedgerError {
     }
 }
 
+/// Whether what the gate refuses was signed otherwise before: the stored heads are damaged, or the tree was set back or forked.
+pub(super) fn is_tampering(gate: &GateError) -> bool {
+    matches!(
+        gate,
+        GateError::Damaged(_) | GateError::Smaller { .. } | GateError::Fork { .. }
+    )
+}
+
 /// The public key of a signer, for the opening entry.
 pub(super) fn public_key(signer: &SeedSigner) -> [u8; 32] {
     signer.public_key()
+}
+
+#[cfg(all(test, feature = "adapters"))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use firebreak_evidence::note::Fingerprint;
+    use firebreak_evidence::source::DirSource;
+    use firebreak_evidence::verify::{Given, Policy, verify};
+
+    use super::*;
+    use crate::adapter::store::DirStore;
+    use crate::custody::{Custody, OpenRequest};
+    use crate::incident::body::Note;
+    use crate::port::{HostClock, HostRandom};
+
+    /// Small files are loaded whole, up to 64 MiB; a ledger is no small file.
+    #[test]
+    fn a_ledger_of_more_than_64_mib_is_opened_appended_to_and_verified() {
+        let place = std::env::temp_dir().join(format!("firebreak-long-{}", std::process::id()));
+        _ = std::fs::remove_dir_all(&place);
+        let store = || Box::new(DirStore::open(&place).expect("folder"));
+        let (clock, random) = (Arc::new(HostClock::new()), Arc::new(HostRandom));
+        let request = OpenRequest {
+            id: IncidentId::parse("INC-LONG").expect("id"),
+            mode: Mode::Live,
+            org: "test.invalid".into(),
+            targets: Vec::new(),
+            policy: "solo".into(),
+            trust: BTreeMap::new(),
+            actor: Actor::person("me@here"),
+        };
+        let note = |bytes: usize| {
+            let text = "x".repeat(bytes);
+            Draft::new(kind::INCIDENT_NOTE, &Note { text, at: None })
+        };
+        let custody =
+            Custody::create(store(), request, clock.clone(), random.clone()).expect("made");
+        for _ in 0..11 {
+            let batch = (0..100).map(|_| note(64_000)).collect();
+            custody.ledger().append(batch).expect("appended");
+        }
+        drop(custody);
+        let len = std::fs::metadata(place.join("ledger/ledger.jsonl")).map(|m| m.len());
+        assert!(len.expect("there") > 64 * 1024 * 1024);
+        let custody =
+            Custody::open(store(), clock, random, &Actor::person("me@here")).expect("opened");
+        custody.ledger().append(vec![note(1)]).expect("appended");
+        custody.ledger().checkpoint().expect("signed");
+        assert_eq!(custody.history().expect("read").entries.len(), 1102);
+        let given = Given {
+            fingerprints: vec![Fingerprint::parse(&custody.opened().fingerprint).expect("hex")],
+            ..Given::default()
+        };
+        let source = DirSource::open(&place).expect("folder");
+        assert_eq!(verify(&source, &Policy::default(), &given).exit, 0);
+        std::fs::remove_dir_all(place).expect("clean");
+    }
 }

@@ -10,13 +10,14 @@
 mod bags;
 mod documents;
 mod fault;
+mod filling;
 mod folder;
 mod incident_ledger;
 mod key;
 mod recovery;
 mod walk;
 
-pub use folder::{Custody, OpenRequest, OpeningError};
+pub use folder::{Custody, OpenRequest, OpeningError, check_vacant, ends_closed, withdraw};
 pub use incident_ledger::IncidentLedger;
 pub use recovery::Recovered;
-pub use walk::lies_in_own;
+pub use walk::{lies_in_own, takable};

@@ -1,12 +1,13 @@
 //! What a crash left open: bags are recovered by the code of the first attempt, sealed, and everything in them is told of.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use firebreak_evidence::acquisition::{EndState, StoredAcquisition};
 use firebreak_evidence::bag::{Resumed, Sealed};
+use firebreak_evidence::seal::SEAL;
 
-use crate::incident::body::{BagSealed, ExhibitAcquired};
-use crate::incident::{Category, Draft, Refs, kind};
+use crate::incident::body::{BagOpened, BagSealed, ExhibitAcquired};
+use crate::incident::{Category, Draft, Entry, Refs, kind};
 use crate::port::{CustodyError, Ended, OpenBag as _};
 
 use super::bags::{recovery_note, sealed_body};
@@ -83,7 +84,7 @@ impl Custody {
     }
 
     /// The seal is on disk and its entry is not: the crash came between the two.
-    fn tell_late(
+    pub(super) fn tell_late(
         &self,
         number: u32,
         sealed: &Sealed,
@@ -98,16 +99,68 @@ impl Custody {
             ..refs.clone()
         };
         self.ledger.locked(|inner| {
-            inner
-                .append(&[Draft::new(kind::BAG_SEALED, &body).about(refs)])
-                .map(|_| ())
-        })?;
-        Ok(body)
+            // Somebody else may have told of it meanwhile.
+            if let Some(told) = sealed_bags(inner.entries()).remove(&body.bag) {
+                return Ok(told);
+            }
+            inner.append(&[Draft::new(kind::BAG_SEALED, &body).about(refs)])?;
+            Ok(body)
+        })
+    }
+
+    /// Tells of every seal that is on disk and whose entry a crash cut off. The next seal then names it as the one before. A bag that a
+    /// living process holds is left alone.
+    ///
+    /// # Errors
+    /// When a seal cannot be read, or ledger or disk refuse.
+    pub fn tell_late_seals(&self) -> Result<Vec<BagSealed>, CustodyError> {
+        let mut told = Vec::new();
+        for (number, refs) in self.open_bags()? {
+            if !self.has_seal(number)? {
+                continue;
+            }
+            let Ok(_lock) = self.bag_lock(number) else {
+                continue;
+            };
+            if let Resumed::Sealed(sealed) = self.resume(number)? {
+                self.tell_missing_exhibits(number, &refs)?;
+                told.push(self.tell_late(number, &sealed, &refs)?);
+            }
+        }
+        Ok(told)
+    }
+
+    /// A bag other than `own` whose seal is on disk and in no entry; asked under the ledger's lock.
+    pub(super) fn untold_seal(
+        &self,
+        entries: &[Entry],
+        own: u32,
+    ) -> Result<Option<String>, CustodyError> {
+        let sealed = sealed_bags(entries);
+        let opened = entries
+            .iter()
+            .filter_map(|e| e.body_as::<BagOpened>(kind::BAG_OPENED));
+        for bag in opened.map(|b| b.bag).filter(|b| !sealed.contains_key(b)) {
+            let number = bag.parse().unwrap_or(own);
+            if number != own && self.has_seal(number)? {
+                return Ok(Some(bag));
+            }
+        }
+        Ok(None)
+    }
+
+    fn has_seal(&self, number: u32) -> Result<bool, CustodyError> {
+        let path = format!("bags/{}_{number:04}/{SEAL}", self.id);
+        Ok(self.load(&path)?.is_some())
     }
 
     /// An exhibit whose acquisition record is in the bag and whose entry is not: the crash came between the two. Without the entry no
     /// register would ever name it.
-    fn tell_missing_exhibits(&self, number: u32, refs: &Refs) -> Result<(), CustodyError> {
+    pub(super) fn tell_missing_exhibits(
+        &self,
+        number: u32,
+        refs: &Refs,
+    ) -> Result<(), CustodyError> {
         let bag = format!("{number:04}");
         let folder = format!("bags/{}_{bag}/acquisition/", self.id);
         let history = self.history()?;
@@ -152,6 +205,14 @@ impl Custody {
     }
 }
 
+fn sealed_bags(entries: &[Entry]) -> BTreeMap<String, BagSealed> {
+    entries
+        .iter()
+        .filter_map(|e| e.body_as::<BagSealed>(kind::BAG_SEALED))
+        .map(|b| (b.bag.clone(), b))
+        .collect()
+}
+
 /// The entry's body as far as the acquisition record holds it.
 fn from_record(stored: StoredAcquisition, bag: &str) -> ExhibitAcquired {
     let record = stored.record;
@@ -183,7 +244,6 @@ fn from_record(stored: StoredAcquisition, bag: &str) -> ExhibitAcquired {
 
 #[cfg(all(test, feature = "adapters"))]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use firebreak_evidence::acquisition::AcquisitionRecord;

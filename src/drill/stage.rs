@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::sim::{
     COMPROMISED, NAMESPACE, PROBE_IMAGE, Saver, SimCluster, WORLD_FILE, world_shop,
 };
-use crate::custody::{Custody, OpenRequest, OpeningError};
+use crate::custody::{Custody, OpenRequest, OpeningError, check_vacant};
 use crate::incident::body::{Answer, IncidentOpened, MilestoneReached};
 use crate::incident::clock_text::millis;
 use crate::incident::{Actor, Draft, IncidentId, Milestone, Mode, Phase, Severity, StepPath, kind};
@@ -142,9 +142,7 @@ impl Stage {
     ) -> Result<Self, DrillError> {
         let answers = read_answers(request.script)?;
         let id = request.id.clone();
-        if matches!(store.load("ledger/ledger.jsonl"), Ok(Some(bytes)) if !bytes.is_empty()) {
-            return Err(OpeningError::Exists(id).into());
-        }
+        check_vacant(store.as_ref(), &store.place(), &id)?;
         let now = clock.now();
         let subject = Subject {
             playbook: request.playbook.id.clone(),

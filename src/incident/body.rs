@@ -597,6 +597,9 @@ pub struct ContainmentPlanned {
     pub cannot: Vec<String>,
     /// Warnings.
     pub warnings: Vec<String>,
+    /// An earlier run isolated the pod and nothing was left to do: the plan stands here so that the run still names it.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub already: bool,
 }
 
 /// One cell of a proof table.

@@ -13,4 +13,5 @@ mod words;
 
 pub use history::{Actor, ActorKind, Draft, Entry, History, Refs};
 pub use ids::{IdError, IncidentId, RunId, StepPath};
+pub(crate) use words::word;
 pub use words::{Category, Effect, Lane, Milestone, Mode, Outcome, Phase, Severity};

@@ -110,6 +110,9 @@ pub struct RotateObserved {
     /// The intent that it settles, if one was in doubt: `happened` or `did-not-happen`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub settles: Option<String>,
+    /// As in the intent that it settles.
+    #[serde(default)]
+    pub reversal: bool,
 }
 
 /// An item ended, for now or for good.

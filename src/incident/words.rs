@@ -23,6 +23,8 @@ macro_rules! word {
     };
 }
 
+pub(crate) use word;
+
 word!(
     /// Whether an incident is real or an exercise; fixed when its ledger is opened.
     Mode { /// A real incident.

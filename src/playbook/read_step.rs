@@ -519,7 +519,7 @@ impl<'r, 'a> Steps<'r, 'a> {
                 "FB0101",
                 pointer,
                 format!("`{name}` is only ever a person's statement"),
-                "a person states it: `firebreak incident milestone`",
+                "a person states it: `firebreak incident milestone NAME --at TIME`",
             );
             return None;
         }

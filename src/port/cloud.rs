@@ -23,6 +23,17 @@ pub struct Answer<T> {
     pub server_date: Option<DateTime<Utc>>,
 }
 
+impl<T> Answer<T> {
+    /// The same answer with another value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer {
+            value: f(self.value),
+            request_id: self.request_id,
+            server_date: self.server_date,
+        }
+    }
+}
+
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {

@@ -62,6 +62,14 @@ pub enum CustodyError {
         /// The system's words.
         detail: String,
     },
+    /// A file that the ledger pins by digest is gone, or is another.
+    #[error("`{path}` is not what the ledger recorded: {detail}")]
+    Changed {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// What is on disk does not reproduce what was signed.
     #[error("bag {bag} fails verification: {detail}")]
     Tampered {

@@ -21,6 +21,21 @@ pub struct LeaseTerms {
     pub expires: DateTime<Utc>,
 }
 
+impl LeaseTerms {
+    /// What the lease says after `asked` claims what `self` says now; `None` = it is somebody else's and counts still.
+    pub fn taken_over(&self, asked: &LeaseTerms, now: DateTime<Utc>) -> Option<LeaseTerms> {
+        let epoch = match self.run == asked.run {
+            true => self.epoch,
+            false if self.expires <= now => self.epoch + 1,
+            false => return None,
+        };
+        Some(LeaseTerms {
+            epoch,
+            ..asked.clone()
+        })
+    }
+}
+
 /// A lease that we hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {

@@ -45,7 +45,7 @@ pub use run_files::RunFiles;
 pub use secret::{FingerprintKey, Secret};
 pub use store::{LockGuard, Store};
 pub use vault::{CURRENT, PENDING, PREVIOUS, SecretSeen, SecretVersion, Vault, VersionRef};
-pub use workloads::{Consumer, Rollout, SecretObject, SecretWrite, Workloads};
+pub use workloads::{Consumer, Rollout, SecretObject, SecretWrite, WORKLOAD_RIGHTS, Workloads};
 
 use std::sync::Arc;
 

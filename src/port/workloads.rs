@@ -9,6 +9,28 @@ use crate::incident::body::ObjectRef;
 
 use super::{PortError, Secret};
 
+/// Rights that this port needs in the namespaces of the consumers: API group, resource, verb. `patch` of secrets and workloads also shows
+/// what it answers, so a role that may write and not read is none.
+pub const WORKLOAD_RIGHTS: [(&str, &str, &str); 17] = [
+    ("", "secrets", "get"),
+    ("", "secrets", "patch"),
+    ("", "pods", "list"),
+    ("", "serviceaccounts", "get"),
+    ("", "serviceaccounts", "create"),
+    ("apps", "deployments", "get"),
+    ("apps", "deployments", "list"),
+    ("apps", "deployments", "patch"),
+    ("apps", "statefulsets", "get"),
+    ("apps", "statefulsets", "list"),
+    ("apps", "statefulsets", "patch"),
+    ("apps", "daemonsets", "get"),
+    ("apps", "daemonsets", "list"),
+    ("apps", "daemonsets", "patch"),
+    ("apps", "replicasets", "list"),
+    ("batch", "jobs", "list"),
+    ("batch", "cronjobs", "list"),
+];
+
 /// A Kubernetes Secret with its values.
 pub struct SecretObject {
     /// Namespace, name, UID.

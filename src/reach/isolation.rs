@@ -54,7 +54,9 @@ pub struct IsolationPlan {
     pub containment: String,
     /// Why it is not done.
     pub refused: Option<Refusal>,
-    /// True when it already carries a quarantine label of ours with its policy in place.
+    /// True when phase A is in force: it carries a quarantine label of ours with its policy in place.
+    pub denied: bool,
+    /// True when nothing is left to do: phase A is in force, nothing is left to move and the guards are there.
     pub already: bool,
     /// Label changes of phase B; empty where phase A is all.
     pub move_out: BTreeMap<String, Option<String>>,
@@ -85,6 +87,12 @@ impl IsolationPlan {
     pub fn has_phase_b(&self) -> bool {
         !self.move_out.is_empty()
     }
+}
+
+fn is_guarded(pod: &Pod) -> bool {
+    GUARDS
+        .iter()
+        .all(|(key, value)| pod.annotations.get(*key).map(String::as_str) == Some(value))
 }
 
 /// Name of the policy of a containment.
@@ -148,8 +156,8 @@ impl<'a> Planner<'a> {
     /// The plan for one pod.
     pub fn plan(&mut self, pod: &Pod, wish: &Wish) -> IsolationPlan {
         let carried = pod.labels.get(QUARANTINE);
-        let already = carried.is_some_and(|id| self.has_policy(pod, id));
-        let containment = if already {
+        let denied = carried.is_some_and(|id| self.has_policy(pod, id));
+        let containment = if denied {
             carried.cloned().unwrap_or_default()
         } else {
             wish.containment.clone()
@@ -157,8 +165,9 @@ impl<'a> Planner<'a> {
         let mut plan = IsolationPlan {
             pod: pod.clone(),
             containment: containment.clone(),
-            refused: self.refusal(pod, wish, already),
-            already,
+            refused: self.refusal(pod, wish, denied),
+            denied,
+            already: false,
             move_out: BTreeMap::new(),
             owner: owner_text(pod),
             services_leaving: Vec::new(),
@@ -185,11 +194,12 @@ impl<'a> Planner<'a> {
             });
             return plan;
         }
-        if !already {
-            let (set, reasons) = phase_b(pod, wish, &shared);
-            plan.move_out = set;
-            plan.cannot.extend(reasons);
-        }
+        // An earlier run may have been cut off between the phases: what it left out is worked out like for any other pod.
+        let (mut set, reasons) = phase_b(pod, wish, &shared);
+        set.retain(|key, value| pod.labels.get(key) != value.as_ref());
+        plan.already = denied && set.is_empty() && is_guarded(pod);
+        plan.move_out = set;
+        plan.cannot.extend(reasons);
         self.fill(&mut plan, &shared);
         plan
     }
@@ -201,7 +211,7 @@ impl<'a> Planner<'a> {
             .any(|p| p.namespace == pod.namespace && p.name == policy_name(id) && is_ours(p))
     }
 
-    fn refusal(&self, pod: &Pod, wish: &Wish, already: bool) -> Option<Refusal> {
+    fn refusal(&self, pod: &Pod, wish: &Wish, denied: bool) -> Option<Refusal> {
         let no = |why: String, instead: &str| {
             Some(Refusal {
                 why,
@@ -240,7 +250,7 @@ impl<'a> Planner<'a> {
                 "name the pod itself with `pod`",
             );
         }
-        if !already
+        if !denied
             && let Some(id) = pod.labels.get(QUARANTINE)
             && *id != wish.containment
         {

@@ -283,6 +283,14 @@ fn about_containment(e: &Entry) -> Option<Said> {
         }
         kind::CONTAINMENT_PLANNED => {
             let b: ContainmentPlanned = e.body_as(&e.kind)?;
+            if b.already {
+                let what = format!(
+                    "{} is isolated already under containment {}: nothing was left to do",
+                    object(&b.pod),
+                    b.containment
+                );
+                return plain(lane, what);
+            }
             let what = format!(
                 "containment {} planned for {} on node {}, owner {}; {} policies would still allow something",
                 b.containment,

@@ -224,10 +224,12 @@ fn key_times(doc: &IncidentDocument) -> Vec<Block> {
                 None => k.milestone.to_string(),
             };
             let at = if k.at.is_none() && k.person_only {
-                let ask = "a person states it: firebreak incident milestone";
                 Cell::Mark(
                     Tone::Open,
-                    format!("⟦to be written: {ask} {}⟧", k.milestone),
+                    format!(
+                        "⟦to be written: a person states it: firebreak incident milestone {}⟧",
+                        k.milestone
+                    ),
                 )
             } else {
                 Cell::time(&k.at)

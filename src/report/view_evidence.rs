@@ -230,6 +230,10 @@ fn proof(row: &ProofRow) -> Vec<Block> {
                 "Connections that stay open",
                 list(&p.open_connections, "none recorded"),
             ),
+            (
+                "Connections that stand, and that nothing gets through any more",
+                list(&p.cut_connections, "none recorded"),
+            ),
             ("What probes cannot see", list(&p.not_seen, "none recorded")),
             ("Proof", Cell::Cites(vec![row.cite.clone()])),
         ]),

@@ -391,6 +391,7 @@ impl Engine {
             ledger: Arc::clone(&self.ledger),
             custody: Some(Arc::clone(&self.exhibits)),
             documents: self.documents.clone(),
+            files: Arc::clone(&self.files),
             ports: self.ports.clone(),
             deadline,
             cancel: self.cancel.clone(),

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::action::registry::Registry;
-use crate::action::{Action, ActionError, Context, Observed, Preview};
+use crate::action::{Action, ActionError, Class, Context, Observed, Preview};
 use crate::incident::body::{RunCreated, StepFinished};
 use crate::incident::{Effect, History, Outcome, kind};
 use crate::plan::plan::Basis;
@@ -88,12 +88,19 @@ pub(super) async fn observe(
             (path, look.now().await)
         });
     }
+    let mut denied = Vec::new();
     while let Some(joined) = looks.join_next().await {
-        if let Ok((path, seen)) = joined {
+        if let Ok((path, (seen, refused))) = joined {
+            denied.extend(refused.map(|why| (path.clone(), why)));
             observation.steps.insert(path, seen);
         }
     }
     observation.missing_rights = missing_rights(engine, basis, &steps).await;
+    // What the server refused by dry-run is missing, whatever its review of rights says.
+    for (path, why) in denied {
+        let known = observation.missing_rights.entry(path);
+        known.or_insert_with(|| vec![why]);
+    }
     observation.history_s = history(&engine.ledger.history()?, &basis.playbook.id);
     Ok(observation)
 }
@@ -147,7 +154,8 @@ impl Look {
             preview,
         }
     }
-    async fn now(self) -> StepSeen {
+    /// What was seen, and the words of a preview that ended at a missing right.
+    async fn now(self) -> (StepSeen, Option<String>) {
         let mut seen = StepSeen::default();
         if let Some(probe) = self.require {
             seen.require = Some(probe.ask(&self.cx).await);
@@ -155,10 +163,13 @@ impl Look {
         if let Some(probe) = self.done_if {
             seen.done_if = Some(probe.ask(&self.cx).await);
         }
+        let mut denied = None;
         if let Some((action, args)) = self.preview {
-            seen.preview = Some(preview_of(action.as_ref(), &self.cx, &args).await);
+            let previewed = preview_of(action.as_ref(), &self.cx, &args).await;
+            denied = previewed.as_ref().err().and_then(Unseen::denied);
+            seen.preview = Some(previewed.map_err(|e| e.to_string()));
         }
-        seen
+        (seen, denied)
     }
 }
 
@@ -167,7 +178,7 @@ async fn preview_of(
     action: &dyn Action,
     cx: &Context,
     args: &serde_json::Value,
-) -> Result<Previewed, String> {
+) -> Result<Previewed, Unseen> {
     if let Err(e) = (action.spec().check_args)(args) {
         return Ok(Previewed {
             blocked: vec![e.to_string()],
@@ -176,8 +187,27 @@ async fn preview_of(
     }
     match tokio::time::timeout(LOOK, action.preview(cx, args)).await {
         Ok(Ok(preview)) => Ok(previewed(preview)),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => Err(format!("no answer within {} s", LOOK.as_secs())),
+        Ok(Err(e)) => Err(Unseen::Failed(e)),
+        Err(_) => Err(Unseen::Late),
+    }
+}
+
+/// Why there is no preview.
+#[derive(Debug, thiserror::Error)]
+enum Unseen {
+    #[error(transparent)]
+    Failed(ActionError),
+    #[error("no answer within {} s", LOOK.as_secs())]
+    Late,
+}
+
+impl Unseen {
+    /// The words, where a right is missing.
+    fn denied(&self) -> Option<String> {
+        match self {
+            Unseen::Failed(e) if e.class == Class::Denied => Some(e.to_string()),
+            _ => None,
+        }
     }
 }
 

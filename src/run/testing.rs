@@ -365,6 +365,8 @@ pub(crate) struct World {
     pub(crate) dark: Mutex<BTreeSet<String>>,
     /// Binding facts of previews.
     pub(crate) facts: Mutex<BTreeMap<String, String>>,
+    /// Names whose previews end at a missing right.
+    pub(crate) denied: Mutex<BTreeSet<String>>,
 }
 
 pub(crate) struct Test(pub(crate) Arc<World>, pub(crate) &'static ActionSpec);
@@ -406,6 +408,12 @@ impl Action for Test {
         self.1
     }
     async fn preview(&self, _: &Context, args: &Value) -> Result<Preview, ActionError> {
+        if self.0.denied.lock().unwrap().contains(name(args)) {
+            return Err(ActionError::new(
+                Class::Denied,
+                "the server refused a dry-run",
+            ));
+        }
         let already =
             self.0.there.lock().unwrap().contains(name(args)) && self.1.effect > Effect::Read;
         Ok(Preview {

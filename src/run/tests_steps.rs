@@ -94,6 +94,21 @@ async fn a_failed_step_parks_and_a_resume_tries_it_as_a_new_attempt() {
 }
 
 #[tokio::test]
+async fn a_right_that_a_preview_found_missing_refuses_the_run_before_it_starts() {
+    let lab = Lab::new();
+    lab.world.denied.lock().unwrap().insert("x".into());
+    let refused = start(
+        &lab,
+        &one_step("test.change", "reversible", ""),
+        &BTreeMap::new(),
+    )
+    .await;
+    let error = refused.expect_err("a right is missing");
+    assert_eq!(error.code(), "FB0405", "{error}");
+    assert_eq!(lab.applied("x"), 0);
+}
+
+#[tokio::test]
 async fn a_reading_step_is_tried_again_by_itself_and_an_effect_is_not() {
     let lab = Lab::new();
     let faults = || vec![Class::Transient, Class::Transient];

@@ -338,7 +338,7 @@ impl<'a> Walk<'a> {
             path: step.path.to_string(),
             why: format!("step `{}` is in doubt: {known}", step.path),
             hint: format!(
-                "firebreak incident resolve {} --as ran|did-not-run|retry --reason TEXT --incident {incident}",
+                "firebreak incident resolve {} --as FOUND --reason TEXT --incident {incident}  (FOUND is ran, did-not-run or retry)",
                 step.path
             ),
             code: Some("FB0602".into()),

@@ -1,30 +1,20 @@
 //! A proxy in front of ministack, and somebody who calls through it.
 
-use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::aws::{AwsProxy, Client, Match, Options, Reply, Signer, xml};
-use crate::support::doubles::Double;
+use crate::support::doubles::{Double, Which, double};
 
 /// Long enough for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One ministack for all tests of this program; each has a proxy and users of its own.
-pub fn ministack() -> Option<SocketAddr> {
-    static DOUBLE: OnceLock<Option<Double>> = OnceLock::new();
-    Some(
-        DOUBLE
-            .get_or_init(|| Double::ministack("cloud-proxy"))
-            .as_ref()?
-            .address(),
-    )
-}
-
 /// A proxy and somebody who calls through it.
 pub struct Scene {
+    /// Kept while the test runs.
+    _double: Arc<Double>,
     pub proxy: AwsProxy,
     pub client: Client,
     pub root: Signer,
@@ -32,8 +22,10 @@ pub struct Scene {
 
 impl Scene {
     pub fn begin() -> Option<Scene> {
-        let proxy = AwsProxy::start(Options::before(ministack()?)).expect("free ports");
+        let double = double(Which::Ministack)?;
+        let proxy = AwsProxy::start(Options::before(double.address())).expect("free ports");
         Some(Scene {
+            _double: double,
             client: Client::new(proxy.address()),
             proxy,
             root: Signer::root(),

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, ministack};
+use crate::scene::Scene;
 use crate::support::aws::forward::{Forwarder, Request};
 use crate::support::aws::{AwsProxy, Client, Match, Options, Signer};
-use crate::support::doubles::Double;
+use crate::support::doubles::{Which, double};
 
 #[tokio::test]
 async fn orders_come_over_http_too() {
@@ -57,10 +57,10 @@ async fn ask(at: SocketAddr, method: &str, path: &str, body: &Value) -> Value {
 
 #[tokio::test]
 async fn it_stands_before_moto_for_the_services_that_are_given_to_it() {
-    let (Some(ministack), Some(moto)) = (ministack(), Double::moto("cloud-proxy")) else {
+    let (Some(ministack), Some(moto)) = (double(Which::Ministack), double(Which::Moto)) else {
         return;
     };
-    let mut options = Options::before(ministack);
+    let mut options = Options::before(ministack.address());
     options.services.insert("s3".to_owned(), moto.address());
     let proxy = AwsProxy::start(options).expect("free ports");
     let client = Client::new(proxy.address());

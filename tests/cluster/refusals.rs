@@ -26,7 +26,11 @@ fn a_policy_that_still_allows_is_named_and_the_pod_is_not_contained() {
         .to_string(),
     );
     let responder = Responder::new("allowed", &lab.kubeconfig());
-    let contained = responder.contains(&scene.full("web")).ends(1);
+    let full = scene.full("web");
+    let short = ["contain", "pod", &full, "--confirm", "web"];
+    responder.types(short).ends(4).says("FB1110").says(&full);
+    assert_eq!(responder.incidents(), Vec::<String>::new());
+    let contained = responder.contains(&full).ends(1);
     let answer = contained.json();
     assert_eq!(answer["verdict"], "not contained", "{contained}");
     assert!(
@@ -142,8 +146,8 @@ fn an_admission_policy_that_refuses_ours_is_named_and_nothing_is_half_done() {
         "a label alone isolates nothing: {contained}"
     );
     assert_eq!(our_policies(ns), Vec::<String>::new());
-    // Evidence comes first and is there.
-    responder.types(["verify", "--last"]).ends(0);
+    // The server was asked beforehand: nothing began, so there is no incident either.
+    assert_eq!(responder.incidents(), Vec::<String>::new());
     drop(rule);
 }
 
@@ -215,6 +219,15 @@ fn a_pod_on_the_nodes_network_is_refused_with_what_to_do_instead() {
         .contains(&format!("{}/edge", namespace.name))
         .ends(1);
     refused.says("hostNetwork").says("contain.cordon_node");
+    assert_eq!(
+        responder.incidents(),
+        Vec::<String>::new(),
+        "a refusal opens no incident"
+    );
+    // Neither does a pod that is not there.
+    let missing = format!("{}/nobody", namespace.name);
+    responder.contains(&missing).ends(1).says("there is no pod");
+    assert_eq!(responder.incidents(), Vec::<String>::new());
     assert_eq!(Found::look(&namespace, "edge"), found);
     assert_eq!(our_policies(&namespace), Vec::<String>::new());
 }

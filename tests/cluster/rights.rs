@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::scene::{
     Found, Scene, alone, file, is_as_found, is_isolated, our_policies, shared, uncordon,
 };
-use crate::support::lab::{Lab, Namespace};
+use crate::support::books::CANARY_THEN_MANY;
+use crate::support::lab::{Lab, Namespace, wait_for};
 use crate::support::responder::Responder;
 
 /// A kubeconfig of an account that holds exactly what `permissions VERB` prints: the namespaced part in one namespace only.
@@ -120,29 +121,6 @@ steps:
   - { id: cordon, call: contain.cordon_node, with: { namespace: \"${ns}\", pod: web }, effect: reversible }
 ";
 
-fn applies(
-    responder: &Responder,
-    book: &str,
-    namespace: &str,
-) -> crate::support::responder::Answer {
-    let space = format!("ns={namespace}");
-    let plan = responder.types([
-        "playbook",
-        "plan",
-        book,
-        "--var",
-        &space,
-        "-o",
-        "plan.json",
-        "--json",
-    ]);
-    if plan.code != Some(0) {
-        return plan;
-    }
-    let digest = plan.json()["digest"].as_str().expect("a digest")[..12].to_owned();
-    responder.types(["playbook", "apply", "plan.json", "--confirm", &digest])
-}
-
 #[test]
 fn the_printed_role_acquires() {
     let Some(lab) = Lab::find() else { return };
@@ -156,9 +134,9 @@ fn the_printed_role_acquires() {
         .types(["incident", "open", "Look at a pod"])
         .ends(0);
     responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
-    applies(&responder, "take.yaml", &ns.name).ends(4);
+    responder.applies("take.yaml", &ns.name).ends(4);
     responder.use_kubeconfig(&account(&lab, ns, &folder, "acquire"));
-    applies(&responder, "take.yaml", &ns.name).ends(0);
+    responder.applies("take.yaml", &ns.name).ends(0);
     responder.types(["verify", "--last"]).ends(0);
     assert_eq!(responder.bags().len(), 3);
 }
@@ -176,14 +154,14 @@ fn the_printed_role_cordons_a_node_and_undo_gives_it_back() {
         .types(["incident", "open", "Look at a node"])
         .ends(0);
     responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
-    applies(&responder, "cordon.yaml", &ns.name).ends(4);
+    responder.applies("cordon.yaml", &ns.name).ends(4);
     responder.use_kubeconfig(&account(&lab, ns, &folder, "cordon"));
     let spec = || -> Value {
         let node = lab.kubectl(["get", "node", "node-1", "-o", "json"]);
         serde_json::from_str::<Value>(&node).expect("JSON")["spec"].clone()
     };
     let found = spec();
-    let cordoned = applies(&responder, "cordon.yaml", &ns.name);
+    let cordoned = responder.applies("cordon.yaml", &ns.name);
     let during = spec();
     let id = responder.incident();
     let undone = responder.types(["playbook", "undo", "cordon", "--confirm", &id]);
@@ -193,4 +171,164 @@ fn the_printed_role_cordons_a_node_and_undo_gives_it_back() {
     undone.ends(0);
     assert_eq!(during["unschedulable"], true);
     assert_eq!(after, found);
+}
+
+#[test]
+fn the_printed_roles_run_a_canary_before_many_pods_and_leave_nothing_of_it() {
+    let Some(lab) = Lab::find() else { return };
+    let _node = shared();
+    let scene = Scene::start(&lab, "canary", &["web", "api"]);
+    let ns = &scene.namespace;
+    let found = ["web", "api"].map(|pod| Found::look(ns, pod));
+    let mut responder = Responder::new("canary", &lab.kubeconfig());
+    let folder = responder.folder().to_owned();
+    file(&folder, "many.yaml", CANARY_THEN_MANY);
+    responder
+        .types(["incident", "open", "Many pods act oddly"])
+        .ends(0);
+    responder.use_kubeconfig(&account(&lab, ns, &folder, "contain"));
+    responder.applies("many.yaml", &ns.name).ends(4);
+    assert_eq!(our_policies(ns), Vec::<String>::new());
+    let canary = account(&lab, ns, &folder, "canary");
+    responder.use_kubeconfig(&merged(&lab, ns, &folder, &canary));
+    responder.applies("many.yaml", &ns.name).ends(0);
+    let seen = responder
+        .types(["log", "--kind", "contain.canary", "--json"])
+        .ends(0)
+        .json();
+    assert_eq!(seen["entries"][0]["body"]["verdict"], "enforced", "{seen}");
+    for pod in ["web", "api"] {
+        is_isolated(ns, pod, pod);
+    }
+    let left = lab.kubectl([
+        "get",
+        "replicaset,networkpolicy",
+        "-n",
+        "firebreak-hands",
+        "-o",
+        "name",
+    ]);
+    let name = responder.incident().to_ascii_lowercase();
+    assert!(!left.contains(&name), "{left}");
+    responder.use_kubeconfig(&lab.kubeconfig());
+    for (pod, found) in ["web", "api"].iter().zip(found) {
+        responder.releases(&scene.full(pod)).ends(0);
+        is_as_found(ns, pod, &found);
+    }
+    assert_eq!(our_policies(ns), Vec::<String>::new());
+}
+
+/// The account of one role, with another verb's role bound to it too.
+fn merged(lab: &Lab, namespace: &Namespace, folder: &Path, of: &Path) -> PathBuf {
+    let other = account(lab, namespace, folder, "contain");
+    let name = |path: &Path| {
+        let stem = path.file_stem().expect("a name");
+        stem.to_string_lossy().into_owned()
+    };
+    let (subject, roles) = (name(of), name(&other));
+    let subjects =
+        json!([{ "kind": "ServiceAccount", "name": subject, "namespace": namespace.name }]);
+    for (kind, role, at) in [
+        (
+            "RoleBinding",
+            format!("{roles}-contain"),
+            Some(&namespace.name),
+        ),
+        (
+            "ClusterRoleBinding",
+            format!("{roles}-contain-cluster"),
+            None,
+        ),
+    ] {
+        let mut binding = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+            "metadata": { "name": format!("{subject}-too") }, "subjects": subjects,
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role } });
+        if let Some(namespace) = at {
+            binding["metadata"]["namespace"] = json!(namespace);
+        }
+        lab.apply(&binding.to_string());
+    }
+    of.to_owned()
+}
+
+const DELETE: &str = "firebreak: playbook/v1
+id: delete
+name: Delete a pod whose evidence is safe
+version: 1
+types: [mitigation]
+vars:
+  ns: { type: string, external: true, description: Namespace }
+  uid: { type: string, external: true, description: UID }
+  bag: { type: string, external: true, description: Bag }
+steps:
+  - id: delete
+    call: contain.delete_pod
+    with: { namespace: \"${ns}\", pod: web, uid: \"${uid}\", bag: \"${bag}\" }
+    effect: irreversible
+";
+
+#[test]
+fn the_printed_role_deletes_a_pod_once_its_bag_is_verified_and_not_before() {
+    let Some(lab) = Lab::find() else { return };
+    let _node = shared();
+    let scene = Scene::start(&lab, "delete", &["web"]);
+    let ns = &scene.namespace;
+    let uid = ns.object("pod/web")["metadata"]["uid"].clone();
+    let uid = uid.as_str().expect("a UID").to_owned();
+    let mut responder = Responder::new("delete", &lab.kubeconfig());
+    let folder = responder.folder().to_owned();
+    file(&folder, "take.yaml", ACQUIRE);
+    file(&folder, "delete.yaml", DELETE);
+    responder
+        .types(["incident", "open", "A pod must go"])
+        .ends(0);
+    responder.applies("take.yaml", &ns.name).ends(0);
+    let vars = |space: &str| {
+        [
+            format!("ns={space}"),
+            format!("uid={uid}"),
+            "bag=0001".to_owned(),
+        ]
+    };
+    let [space, uid_is, bag] = vars(&ns.name);
+    let plan = [
+        "playbook",
+        "plan",
+        "delete.yaml",
+        "--var",
+        &space,
+        "--var",
+        &uid_is,
+        "--var",
+        &bag,
+        "-o",
+        "delete.json",
+        "--json",
+    ];
+    // Sealed is not enough: nobody has looked at the bag since.
+    responder.types(plan).ends(1).says("was not verified since");
+    responder.types(["verify", "--last"]).ends(0);
+    responder.use_kubeconfig(&lab.account(ns, &json!([]), &folder));
+    responder.types(plan).ends(4);
+    responder.use_kubeconfig(&account(&lab, ns, &folder, "delete-pod"));
+    let digest = responder.types(plan).ends(0).json()["digest"].clone();
+    let digest = digest.as_str().expect("a digest")[..12].to_owned();
+    responder
+        .types(["playbook", "apply", "delete.json", "--confirm", &digest])
+        .ends(3);
+    let id = responder.incident();
+    let approve = [
+        "playbook",
+        "approve",
+        "--confirm",
+        &id,
+        "--reason",
+        "its evidence is sealed",
+    ];
+    responder.types(approve).ends(0);
+    responder.types(["resume"]).ends(0);
+    wait_for("the pod to go", || {
+        (!ns.try_kubectl(["get", "pod", "web"]).status.success()).then_some(())
+    });
+    responder.types(["verify", "--last"]).ends(0);
 }

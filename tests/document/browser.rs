@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::{file, histories, made};
+use super::{file, histories, made, support};
 
 fn chromium() -> Option<PathBuf> {
     let found = std::env::var_os("FIREBREAK_CHROMIUM").map(PathBuf::from);
@@ -131,4 +131,31 @@ fn in_a_browser_nothing_is_requested_and_no_hostile_script_runs() {
             "our own script runs under the policy"
         );
     }
+}
+
+/// The document of an incident as the command writes it, not one of our own histories: open, hostile in every text, and live.
+#[test]
+fn in_a_browser_the_document_of_a_live_incident_requests_nothing_and_runs_no_hostile_script() {
+    let Some(chromium) = chromium() else { return };
+    let evil = "</title><img src=http://evil.example/x onerror=alert(1)><script>document.title='owned'</script>";
+    let user = support::user::User::new("browser-live");
+    let done = firebreak::cli::exit::Exit::Ok;
+    let id = "INC-LIVE-1";
+    user.expect(&["incident", "open", evil, "--id", id], done);
+    user.expect(&["incident", "note", evil], done);
+    std::fs::write(user.home.join("note.txt"), evil).expect("a file");
+    let note = user.home.join("note.txt").display().to_string();
+    user.expect(&["evidence", "add", &note, "--description", evil], done);
+    user.expect(&["report", "write", "impact", evil], done);
+    user.expect(&["report", "build"], done);
+    let page = user.home.join("fb").join(id).join("report/incident.html");
+    let html = std::fs::read_to_string(page).expect("a document");
+    let seen = load(&chromium, &html, "live");
+    assert!(
+        seen.dom.contains("<h1>") && seen.dom.contains(id),
+        "the page was loaded"
+    );
+    assert!(of_page(&seen.asked).is_empty(), "{:?}", seen.asked);
+    assert_eq!(seen.console, "", "nothing violates the policy");
+    assert!(!seen.dom.contains("<title>owned"), "a hostile script ran");
 }

@@ -73,7 +73,7 @@ fn proof(phase: &str, verdict: &str) -> Proof {
         ],
         time_to_enforce_ms: Some(820),
         open_connections: vec!["10.244.0.7:41234 → 203.0.113.9:443/TCP".into()],
-        cut_connections: Vec::new(),
+        cut_connections: vec!["10.244.0.7:41236 → 203.0.113.9:8443/TCP".into()],
         not_seen: vec!["traffic that leaves through the node's own network".into()],
     }
 }
@@ -378,6 +378,7 @@ pub fn breach(mode: Mode) -> History {
             move_out: BTreeMap::new(),
             cannot: vec!["the node itself always reaches its pods".into()],
             warnings: vec![],
+            already: false,
         },
     );
     for what in ["create_policy", "label", "move_out"] {

@@ -10,6 +10,7 @@ cloud_start() {
   fi
   local python
   python=$("$here/python")
+  "$python/bin/python3" -c 'import ministack' 2>/dev/null || skip "needs the packages of tests/requirements-doubles.txt"
   cloud_program
   . "$here/keys.sh"
   (cd "$D/pki" && certificate cloud /CN=cloud serverAuth "IP:$CLOUD_IP")

@@ -35,6 +35,7 @@ up() {
   nsenter --target "$(init)" --pid --mount --net="/run/netns/$OUTSIDE_NET" bash -c \
     '. "$0/start.sh"; cd "$1"; start outside python3 "$0/outside.py" log/outside.txt "$2:443" "$2:4444" "$3:80"' \
     "$here" "$D" "$INTERNET_IP" "$METADATA_IP"
+  database_up
   plugin_start
   trap - EXIT
 }

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use firebreak::port::{Login, Secret, Server};
+
 /// How long a lab may take for what it does in a second or two when nothing is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -119,6 +121,30 @@ impl Lab {
         }
     }
 
+    /// Makes a role and a database named like the namespace, and in it the Deployment `orders`, which logs in with its mounted Secret `orders-db`
+    /// each second. In a lab without PostgreSQL it says that the test is skipped and returns nothing.
+    pub fn orders(&self, namespace: &Namespace) -> Option<Orders> {
+        let Ok(admin) = std::fs::read_to_string(self.folder.join("pki/database-admin")) else {
+            eprintln!("SKIPPED: needs PostgreSQL in the lab; tests/run installs it");
+            return None;
+        };
+        self.sandbox(["database", &namespace.name]);
+        let server = |host: &str| Server {
+            host: host.into(),
+            port: 5432,
+            database: namespace.name.clone(),
+            ca_file: self.folder.join("pki/ca.crt").to_str().map(str::to_owned),
+        };
+        Some(Orders {
+            primary: server("198.51.100.20"),
+            replica: server("198.51.100.21"),
+            admin: Login {
+                role: "admin".into(),
+                password: Secret::new(admin.trim().to_owned()),
+            },
+        })
+    }
+
     /// Stops the network plugin, so that nothing enforces a policy; it starts again when the value goes away.
     ///
     /// This concerns every test at once, so it belongs into a test program of its own.
@@ -193,6 +219,14 @@ impl Drop for PluginStopped {
     fn drop(&mut self) {
         self.lab.sandbox(["plugin", "start"]);
     }
+}
+
+/// A database with a consumer in the cluster; see [`Lab::orders`].
+pub struct Orders {
+    pub primary: Server,
+    pub replica: Server,
+    /// The administrator of both.
+    pub admin: Login,
 }
 
 /// A shop and its intruder.

@@ -1,5 +1,6 @@
-//! What live tests share: the lab ([`lab`]), a proxy that loses replies ([`proxy`]), doubles of a cloud account
-//! ([`doubles`]) with the proxy before them ([`aws`]) and somebody who types our commands (`responder`).
+//! What tests share: the lab ([`lab`]), a real database ([`postgres`]), a proxy that loses replies ([`proxy`]), doubles of a cloud
+//! account (`doubles`) with a proxy of their own before them ([`aws`]), somebody who types our commands (`responder`), and a user at a
+//! shell (`user`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
 #![allow(dead_code, reason = "each test program uses its part")]
@@ -8,11 +9,16 @@ use std::path::{Path, PathBuf};
 
 pub use aws_fault_proxy as aws;
 
+pub mod books;
+#[cfg(feature = "adapters")]
 pub mod doubles;
 pub mod lab;
+pub mod postgres;
 pub mod proxy;
 #[cfg(feature = "adapters")]
 pub mod responder;
+#[cfg(feature = "adapters")]
+pub mod user;
 
 /// A folder of one test's own, in the build's folder for such things. It may hold what an earlier run left.
 pub fn own_folder(test: &str) -> PathBuf {

@@ -101,6 +101,27 @@ impl Responder {
         self.types(["contain", "pod", pod, "--confirm", pod, "--json"])
     }
 
+    /// Plans a playbook of theirs in a namespace and, where that goes, carries it out.
+    pub fn applies(&self, book: &str, namespace: &str) -> Answer {
+        let space = format!("ns={namespace}");
+        let plan = [
+            "playbook",
+            "plan",
+            book,
+            "--var",
+            &space,
+            "-o",
+            "plan.json",
+            "--json",
+        ];
+        let plan = self.types(plan);
+        if plan.code != Some(0) {
+            return plan;
+        }
+        let digest = plan.json()["digest"].as_str().expect("a digest")[..12].to_owned();
+        self.types(["playbook", "apply", "plan.json", "--confirm", &digest])
+    }
+
     /// Gives a pod back.
     pub fn releases(&self, pod: &str) -> Answer {
         let id = self.incident();

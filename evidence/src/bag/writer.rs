@@ -286,19 +286,22 @@ impl<S: BagSink> BagWriter<S> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let flat = &mut segment.hasher;
-        self.tree
-            .push_records(block, from, ends, || flat.update(bytes));
-        segment.bytes += bytes.len() as u64;
         let new = &bytes[std::mem::take(&mut segment.early)..];
-        if new.is_empty() {
-            return Ok(());
-        }
         let path = format!("{}/{}", self.dir, segment.path);
-        self.sink.append(&path, new).map_err(BagError::io(&path))
+        let (flat, sink) = (&mut segment.hasher, &mut self.sink);
+        let mut appended = Ok(());
+        // Storing goes alongside too: it waits for memory and disk while other threads hash. What is stored and not yet counted is what
+        // a crash may leave at any time.
+        self.tree.push_records(block, from, ends, || {
+            flat.update(bytes);
+            if !new.is_empty() {
+                appended = sink.append(&path, new);
+            }
+        });
+        segment.bytes += bytes.len() as u64;
+        appended.map_err(BagError::io(&path))
     }
 
-    /// Closes a full segment and begins its successor.
     fn next_segment(&mut self) -> Result<(), BagError> {
         let Some(full) = &self.open else {
             return Ok(());

@@ -21,7 +21,7 @@ PATH is a bag, or the folder of an incident (its ledger and all its bags).
   --json                  the same facts as JSON
 
 exit: 0 intact · 6 tampered · 20 freshness not proven · 21 signer not trusted · 22 recovered tail · 23 unsealed
-      24 incomplete · 2 usage · 70 internal error
+      24 incomplete · 2 usage · 70 internal error, or an answer that could not be written
 ";
 
 const EXIT_USAGE: u8 = 2;
@@ -94,10 +94,16 @@ fn run(words: Vec<String>) -> u8 {
     }
 }
 
-/// Writes the answer; a reader that went away does not change the verdict.
+/// Writes the answer. A reader that went away does not change the verdict; one that was never written is no success.
 fn say(text: &str, exit: u8) -> u8 {
-    _ = std::io::stdout().write_all(text.as_bytes());
-    exit
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("Error: the answer could not be written: {error}");
+            if exit == 0 { EXIT_INTERNAL } else { exit }
+        }
+        _ => exit,
+    }
 }
 
 fn usage(error: &str) -> u8 {

@@ -434,11 +434,14 @@ fn signed_heads(
             what: format!("`{CHECKPOINT}` is not a checkpoint"),
         })?);
     }
-    heads.extend(
-        SigningGate::open(source)?
-            .head(&ledger_origin(&identity.base_origin))
-            .cloned(),
-    );
+    let gate = SigningGate::open(source).map_err(|error| match error {
+        GateError::Io(source) => LedgerError::Io {
+            what: "read the signed heads of",
+            source,
+        },
+        other => LedgerError::Gate(other),
+    })?;
+    heads.extend(gate.head(&ledger_origin(&identity.base_origin)).cloned());
     Ok(heads)
 }
 

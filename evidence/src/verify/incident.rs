@@ -2,7 +2,7 @@
 
 use super::ledger::LedgerView;
 use super::report::{Book, Report, Severity};
-use super::{Given, Policy, bag};
+use super::{Given, Policy, bag, pinned};
 use crate::encoding::{Hash, hex};
 use crate::ledger::LEDGER;
 use crate::seal::SEAL;
@@ -45,6 +45,9 @@ pub(super) fn verify(
     );
     if let Some(head) = given.at_least {
         ledger.check_at_least(&mut book, head);
+    }
+    if ledger.there {
+        pinned::check(&mut book, source, listed, &ledger.pins);
     }
     let mut bags = bags;
     let mut reports = Vec::new();
@@ -148,6 +151,7 @@ fn verify_bag(
     book.name = folder.to_owned();
     book.skip("C15", "made for the whole incident, see there", "");
     book.skip("C18", "made for the whole incident, see there", "");
+    book.skip("C21", "made for the whole incident, see there", "");
     book.into_report("bag", policy)
 }
 

@@ -3,6 +3,7 @@
 use super::AtLeast;
 use super::bag::check_trust;
 use super::payload::unreadable;
+use super::pinned::{self, Pin};
 use super::report::{Book, LedgerFacts, Severity};
 use crate::checkpoint::{Checkpoint, ledger_origin};
 use crate::encoding::{Hash, base64, hex, unhex};
@@ -22,6 +23,8 @@ pub(super) struct LedgerView {
     pub(super) opened: BTreeSet<u32>,
     /// Seals that entries tell of: number, entry, SHA-256.
     pub(super) sealed: Vec<(u32, u64, Hash)>,
+    /// Files of the incident folder that entries pin.
+    pub(super) pins: Vec<Pin>,
     rotated: bool,
     key: Option<[u8; 32]>,
     pub(super) there: bool,
@@ -133,6 +136,20 @@ impl LedgerView {
 
     /// Takes what this crate interprets; other bodies are opaque.
     fn note_entry(&mut self, book: &mut Book, path: &str, entry: &Entry) {
+        match pinned::pins_of(entry) {
+            Ok(pins) => self.pins.extend(pins),
+            Err(field) => {
+                let expected = format!("digests in `{field}`");
+                book.fail(
+                    "C21",
+                    Severity::Tampered,
+                    path,
+                    Some(entry.seq),
+                    &expected,
+                    "another body",
+                );
+            }
+        }
         let bag = bag_number(&entry.body);
         let seal = entry
             .body

@@ -10,6 +10,7 @@ mod bag;
 mod incident;
 mod ledger;
 mod payload;
+mod pinned;
 mod report;
 mod tags;
 mod text;

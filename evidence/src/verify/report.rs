@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Every check by its number, with what it looks at.
-pub const CHECKS: [(&str, &str); 20] = [
+pub const CHECKS: [(&str, &str); 21] = [
     ("C01", "layout and names"),
     ("C02", "payload manifest"),
     ("C03", "tag manifest"),
@@ -30,6 +30,7 @@ pub const CHECKS: [(&str, &str); 20] = [
     ("C18", "what the reader expects"),
     ("C19", "recoveries after a crash"),
     ("C20", "ingest checks re-run"),
+    ("C21", "files that the ledger pins by digest"),
 ];
 
 /// What no verifier of ours can check; printed always, also after exit 0.
@@ -43,7 +44,7 @@ const NEVER_CHECKED: [&str; 6] = [
 ];
 
 /// Why a check that nobody touched was not made, and what would make it.
-const OUT_OF_SCOPE: [(&str, &str, &str); 9] = [
+const OUT_OF_SCOPE: [(&str, &str, &str); 10] = [
     (
         "C08",
         "packs and index.bin are derived files that this version does not write or read",
@@ -88,6 +89,11 @@ const OUT_OF_SCOPE: [(&str, &str, &str); 9] = [
         "C20",
         "this version re-runs no ingest checks",
         "repeat the checks that the acquisition records name",
+    ),
+    (
+        "C21",
+        "the files that entries pin stand in the incident folder",
+        "verify the incident folder",
     ),
 ];
 
@@ -145,7 +151,7 @@ pub enum State {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// C01 to C20.
+    /// C01 to C21.
     pub id: &'static str,
     /// What it looks at.
     pub name: &'static str,

@@ -124,6 +124,7 @@ impl Fakes {
             ledger: Arc::new(self.clone()),
             custody: Some(Arc::new(self.clone())),
             documents: None,
+            files: Arc::new(crate::action::NoFiles),
             ports: Ports {
                 cluster: Some(self.cluster()),
                 estate: None,

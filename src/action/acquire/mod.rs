@@ -17,10 +17,13 @@ mod bag;
 #[cfg(test)]
 mod fakes;
 mod files;
+mod inside;
 mod journal;
 mod logs;
 mod manifests;
 mod pods;
+#[cfg(test)]
+mod tests_volatile;
 mod volatile;
 
 use crate::incident::body::{BagSealed, ExhibitAcquired};

@@ -4,7 +4,8 @@
 //! blocked → deny removed → open. All of it is removed at the end.
 //! *Undo*: removes what a cut run left.
 //! *What it disturbs*: nothing of others.
-//! *Permissions*: namespaces create; in `firebreak-hands` replicasets and networkpolicies create/delete, pods get/list/patch, pods/exec.
+//! *Permissions*: nodes get, namespaces get/create; in `firebreak-hands` replicasets and networkpolicies get/create/delete, pods
+//! get/list/patch/delete, pods/exec.
 //! *Cost and time*: two small pods; up to a minute where an image has to be pulled.
 //! *Source*: <https://kubernetes.io/docs/concepts/services-networking/network-policies/#prerequisites>
 
@@ -63,18 +64,35 @@ const fn right(group: &'static str, resource: &'static str, verb: &'static str) 
     }
 }
 
-static RIGHTS: [RightSpec; 11] = [
+/// What removing our throw-away pods and the policy on them takes, in their namespace.
+pub(super) const REMOVAL: [RightSpec; 6] = [
+    right("apps", "replicasets", "get"),
+    right("apps", "replicasets", "delete"),
+    right("", "pods", "list"),
+    right("", "pods", "delete"),
+    right("networking.k8s.io", "networkpolicies", "list"),
+    right("networking.k8s.io", "networkpolicies", "delete"),
+];
+
+static RIGHTS: [RightSpec; 17] = [
+    REMOVAL[0],
+    REMOVAL[1],
+    REMOVAL[2],
+    REMOVAL[3],
+    REMOVAL[4],
+    REMOVAL[5],
+    right("", "nodes", "get"),
     right("", "namespaces", "create"),
     right("", "namespaces", "get"),
     right("apps", "replicasets", "create"),
-    right("apps", "replicasets", "delete"),
+    right("networking.k8s.io", "networkpolicies", "get"),
     right("networking.k8s.io", "networkpolicies", "create"),
     right("networking.k8s.io", "networkpolicies", "patch"),
-    right("networking.k8s.io", "networkpolicies", "delete"),
     right("", "pods", "get"),
-    right("", "pods", "list"),
     right("", "pods", "patch"),
     right("", "pods/exec", "create"),
+    // The upgrade of an exec is a GET; servers from 1.35 on ask for create as well.
+    right("", "pods/exec", "get"),
 ];
 
 static SPEC: ActionSpec = ActionSpec {
@@ -423,6 +441,21 @@ pub(super) async fn remove_canary(cx: &Context, object: &ObjectRef) -> Result<()
             object.namespace.clone(),
         ]))
         .await?;
+    // A list that may not be read is no proof that nothing is left.
+    if let Some(unread) = world
+        .unread
+        .iter()
+        .find(|u| u.what.contains("networkpolic"))
+    {
+        return Err(ActionError::new(
+            Class::Denied,
+            format!(
+                "whether a policy of ours is left in {} cannot be read: {}",
+                object.namespace, unread.why
+            ),
+        )
+        .hint("firebreak permissions canary"));
+    }
     let policies = world.policies.iter().filter(|p| {
         p.namespace == object.namespace
             && crate::reach::isolation::is_ours(p)

@@ -23,7 +23,7 @@ use crate::incident::body::ObjectRef;
 use crate::incident::{Effect, Phase};
 use crate::port::PolicySpec;
 use crate::reach::cluster::{ClusterSnapshot, Pod, Selector};
-use crate::reach::isolation::{CONTAINMENT, QUARANTINE, policy_name};
+use crate::reach::isolation::{CONTAINMENT, QUARANTINE, is_ours, policy_name};
 
 use super::journal::{Fields, Journal};
 use super::naming::{args, place};
@@ -276,6 +276,7 @@ async fn phase_a(
     problems: &mut Problems,
 ) -> Result<(), ActionError> {
     let places: BTreeSet<(String, String)> = open(targets, problems)
+        .filter(|t| !is_denied(journal, world, t))
         .map(|t| (t.pod.namespace.clone(), t.containment.clone()))
         .collect();
     for (namespace, containment) in places {
@@ -287,11 +288,23 @@ async fn phase_a(
         }
     }
     let mut changes = Vec::new();
-    for target in open(targets, problems) {
+    for target in open(targets, problems).filter(|t| !is_denied(journal, world, t)) {
         let wanted = Fields::from([(LABEL_FIELD.to_owned(), Some(target.containment.clone()))]);
         changes.push((target, LABEL, wanted));
     }
     write_labels(cx, journal, world, changes, problems, "phase A").await
+}
+
+/// Phase A is in force by the hand of another incident: its label and policy are there, and this ledger never wrote them.
+fn is_denied(journal: &Journal, world: &ClusterSnapshot, target: &Target) -> bool {
+    let carries = |p: &Pod| p.labels.get(QUARANTINE) == Some(&target.containment);
+    let (namespace, name) = (&target.pod.namespace, policy_name(&target.containment));
+    journal.find(&target.pod, LABEL).is_none()
+        && find(world, &target.pod).is_some_and(carries)
+        && world
+            .policies
+            .iter()
+            .any(|p| p.namespace == *namespace && p.name == name && is_ours(p))
 }
 
 async fn phase_b(
@@ -441,26 +454,29 @@ fn prepare(
         return Ok(change(before, wanted, None));
     };
     if !live.seen {
-        return Ok(change(
-            live.before.clone(),
-            live.written.clone(),
-            Some(live.intent),
-        ));
+        let written = live.written.clone();
+        return Ok(change(live.expected(), written, Some(live.intent)));
     }
-    let now = pod_fields(pod, live.written.keys());
-    if now == live.written {
-        Ok(None)
-    } else if now == live.before {
-        Ok(change(live.before.clone(), live.written.clone(), None))
-    } else {
-        Err(ActionError::new(
+    // What an earlier write holds, and what this one adds to it: a Service that came later, a label that somebody put back.
+    let mut written = live.written.clone();
+    written.extend(wanted);
+    let now = pod_fields(pod, written.keys());
+    let foreign = live
+        .written
+        .iter()
+        .any(|(k, v)| now.get(k) != Some(v) && now.get(k) != live.before.get(k));
+    if foreign {
+        return Err(ActionError::new(
             Class::Conflict,
             format!(
                 "somebody changed labels of {} meanwhile",
                 place(&target.pod)
             ),
-        ))
+        ));
     }
+    Ok((now != written)
+        .then(|| change(now, written, None))
+        .flatten())
 }
 
 /// The pod of exactly this UID.

@@ -17,23 +17,50 @@ pub(super) struct Live {
     pub object: ObjectRef,
     /// What kind of write.
     pub what: String,
-    /// What was there before the *first* intent of it.
+    /// What was there before the *first* intent of each field.
     pub before: Fields,
-    /// What its last intent wrote.
+    /// What its intents wrote; a later one adds its fields to those of the earlier.
     pub written: Fields,
     /// False while no look has confirmed it.
     pub seen: bool,
     /// `seq` of a reversal whose outcome is open.
     pub reversal: Option<u64>,
+    /// What was in force before the last intent, while that is open: a refusal falls back to it.
+    confirmed: Option<Fields>,
     run: Option<String>,
     step: Option<String>,
 }
 
 impl Live {
+    /// What must be there when the last intent is sent again: what was confirmed, else what was found.
+    pub fn expected(&self) -> Fields {
+        let mut expected = self.before.clone();
+        expected.extend(self.confirmed.iter().flatten().map(pair));
+        expected
+    }
     /// True when a step wrote it.
     pub fn is_of(&self, run: &RunId, step: &StepPath) -> bool {
         self.run.as_deref() == Some(run.as_str()) && self.step.as_deref() == Some(step.as_str())
     }
+}
+
+impl Live {
+    /// A further intent of the same write: its fields join those in force, and what was found first stays what was found.
+    fn again(&mut self, intent: u64, body: WriteIntended) {
+        self.intent = intent;
+        if self.seen {
+            self.confirmed = Some(self.written.clone());
+        }
+        for (field, was) in body.before {
+            self.before.entry(field).or_insert(was);
+        }
+        self.written.extend(body.written);
+        self.seen = false;
+    }
+}
+
+fn pair<'f>((field, value): (&'f String, &'f Option<String>)) -> (String, Option<String>) {
+    (field.clone(), value.clone())
 }
 
 /// All writes in force, oldest first.
@@ -73,11 +100,7 @@ impl Journal {
             (Some(live), true) => live.reversal = Some(entry.seq),
             // A reversal of nothing in force: a look at an object that was never ours.
             (None, true) => {}
-            (Some(live), false) => {
-                live.intent = entry.seq;
-                live.written = body.written;
-                live.seen = false;
-            }
+            (Some(live), false) => live.again(entry.seq, body),
             (None, false) => self.live.push(Live {
                 intent: entry.seq,
                 object: body.object,
@@ -86,6 +109,7 @@ impl Journal {
                 written: body.written,
                 seen: false,
                 reversal: None,
+                confirmed: None,
                 run: entry.refs.run.clone(),
                 step: entry.refs.step.clone(),
             }),
@@ -108,12 +132,22 @@ impl Journal {
             (true, false, _) => self.live[at].reversal = None,
             (false, true, _) => {
                 self.live[at].seen = true;
+                self.live[at].confirmed = None;
                 self.live[at].object = body.object;
             }
-            // Refused, or somebody else's value was there: nothing of ours came to be.
-            (false, false, _) => {
-                self.live.remove(at);
-            }
+            // Refused, or somebody else's value was there: what was in force before is so still, or nothing of ours came to be.
+            (false, false, _) => match self.live[at].confirmed.take() {
+                Some(confirmed) => {
+                    self.live[at]
+                        .before
+                        .retain(|k, _| confirmed.contains_key(k));
+                    self.live[at].written = confirmed;
+                    self.live[at].seen = true;
+                }
+                None => {
+                    self.live.remove(at);
+                }
+            },
         }
     }
 }

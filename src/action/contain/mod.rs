@@ -23,6 +23,7 @@ mod preview;
 mod probe_isolation;
 mod proof;
 mod release;
+mod release_preview;
 mod release_workload;
 mod targets;
 mod write;

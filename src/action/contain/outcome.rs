@@ -22,6 +22,8 @@ pub(super) struct PodOutcome {
     pub name: String,
     /// UID.
     pub uid: String,
+    /// Value of the quarantine label: that of an earlier run where that one isolated it.
+    pub containment: String,
     /// `A`, `B`, or `-` when nothing is in force.
     pub phase: &'static str,
     /// `isolated`, `already`, `refused`, `conflict`, `denied`, `in-doubt`, `failed`.
@@ -120,6 +122,7 @@ pub(super) fn outcomes(
         PodOutcome {
             name: place(&t.pod),
             uid: t.pod.uid.clone(),
+            containment: t.containment.clone(),
             phase: match (labelled, moved) {
                 (_, true) => "B",
                 (true, false) => "A",
@@ -134,6 +137,16 @@ pub(super) fn outcomes(
         }
     };
     targets.iter().map(one).collect()
+}
+
+/// The one under which all pods are, else that of this step: pods of earlier runs name their own.
+fn containment(cx: &Context, outcomes: &[PodOutcome]) -> String {
+    match outcomes.first() {
+        Some(first) if outcomes.iter().all(|o| o.containment == first.containment) => {
+            first.containment.clone()
+        }
+        _ => of_step(cx),
+    }
 }
 
 pub(super) fn applied(cx: &Context, outcomes: Vec<PodOutcome>) -> Applied {
@@ -177,7 +190,7 @@ pub(super) fn applied(cx: &Context, outcomes: Vec<PodOutcome>) -> Applied {
     Applied {
         result: json!({
             "verdict": verdict,
-            "containment": of_step(cx),
+            "containment": containment(cx, &outcomes),
             "pods": outcomes,
             "isolated": good,
             "failed": failed,

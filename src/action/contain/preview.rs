@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::action::{ActionError, Context, Preview};
+use crate::action::{ActionError, Class, Context, Preview};
 use crate::port::{Cause, Cluster, PortError, WriteMode};
 use crate::reach::cluster::{ClusterSnapshot, ServiceAccount};
 use crate::reach::isolation::IsolationPlan;
@@ -31,7 +31,18 @@ pub(super) async fn isolate(cx: &Context, args: &IsolateArgs) -> Result<Preview,
         ..Preview::default()
     };
     bind_cluster(cluster, &mut preview).await?;
-    let (world, plans) = targets::plan(cx, &args.named(), args.phase_a_only).await?;
+    let (world, plans) = match targets::plan(cx, &args.named(), args.phase_a_only).await {
+        Ok(planned) => planned,
+        // No such pod, or another one under its name: the step could only be refused, so the plan says it.
+        Err(e) if matches!(e.class, Class::Refused | Class::Conflict) => {
+            let hint = e.hint.as_ref().map(|h| format!("; instead: {h}"));
+            preview
+                .blocked
+                .push(e.to_string() + &hint.unwrap_or_default());
+            return Ok(preview);
+        }
+        Err(e) => return Err(e),
+    };
     for plan in &plans {
         let key = format!("pod {}", plan.pod.id());
         preview.binding.insert(key, plan.pod.uid.clone());
@@ -86,6 +97,7 @@ async fn dry_run(
 ) -> Result<(), ActionError> {
     let places: BTreeSet<(String, String)> = plans
         .iter()
+        .filter(|p| !p.denied)
         .map(|p| (p.pod.namespace.clone(), p.containment.clone()))
         .collect();
     for (namespace, containment) in places {
@@ -104,11 +116,19 @@ async fn dry_run(
         try_one(cluster, &change, preview).await?;
     }
     for plan in plans {
-        preview.changes.push(format!(
-            "A: label {} with firebreak/quarantine={}",
-            plan.pod.id(),
-            plan.containment
-        ));
+        preview.changes.push(if plan.denied {
+            format!(
+                "A: {} is denied already under {}; what is missing is finished",
+                plan.pod.id(),
+                plan.containment
+            )
+        } else {
+            format!(
+                "A: label {} with firebreak/quarantine={}",
+                plan.pod.id(),
+                plan.containment
+            )
+        });
         if plan.has_phase_b() {
             preview
                 .changes
@@ -165,7 +185,8 @@ async fn try_one(
     }
 }
 
-fn missing_right(e: PortError) -> ActionError {
+/// A right that is missing, with the role that holds it.
+pub(super) fn missing_right(e: PortError) -> ActionError {
     ActionError::from(e).hint("firebreak permissions contain")
 }
 

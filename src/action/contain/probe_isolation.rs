@@ -57,8 +57,8 @@ pub struct ProbeArgs {
     pub probe_image: Option<String>,
 }
 
-static RIGHTS: [RightSpec; 13] = {
-    let mut rights = [LOOK_RIGHTS[0]; 13];
+static RIGHTS: [RightSpec; 14] = {
+    let mut rights = [LOOK_RIGHTS[0]; 14];
     let mut n = 0;
     while n < LOOK_RIGHTS.len() {
         rights[n] = LOOK_RIGHTS[n];
@@ -69,6 +69,11 @@ static RIGHTS: [RightSpec; 13] = {
         resource: "pods/exec",
         verb: "create",
         cluster_wide: true,
+    };
+    // The upgrade of an exec is a GET; servers from 1.35 on ask for create as well.
+    rights[13] = RightSpec {
+        verb: "get",
+        ..rights[12]
     };
     rights
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::action::{ActionError, Class, Context, Undone};
 use crate::incident::body::{ContainmentPlanned, ObjectRef, WriteIntended, WriteSeen};
-use crate::incident::kind;
+use crate::incident::{History, kind};
 use crate::port::Cluster;
 use crate::reach::cluster::{Pod, PodName};
 use crate::reach::isolation::{QUARANTINE, policy_name};
@@ -32,15 +32,26 @@ const SETTLE: (u32, Duration) = (20, Duration::from_millis(500));
 pub(super) struct Released {
     /// What was given back, one line each.
     pub done: Vec<String>,
-    /// What is left, each with what to type.
-    pub left: Vec<String>,
+    /// What is left, each with what to type, and whose move it is.
+    pub left: Vec<(Class, String)>,
     /// What people should know.
     pub said: Vec<String>,
 }
 
 impl Released {
-    fn stuck(&mut self, what: impl Into<String>) {
-        self.left.push(what.into());
+    fn stuck(&mut self, class: Class, what: impl Into<String>) {
+        self.left.push((class, what.into()));
+    }
+    /// What is left, one line each.
+    pub fn lines(&self) -> Vec<String> {
+        self.left.iter().map(|(_, line)| line.clone()).collect()
+    }
+    /// Whose move it is: what others changed comes first, then what nobody knows, then a right that is missing.
+    pub fn class(&self) -> Class {
+        [Class::Conflict, Class::InDoubt, Class::Denied]
+            .into_iter()
+            .find(|class| self.left.iter().any(|(c, _)| c == class))
+            .unwrap_or(Class::Failed)
     }
 }
 
@@ -61,15 +72,19 @@ pub(super) async fn undo_step(cx: &Context) -> Result<Undone, ActionError> {
     } else {
         Undone::Stuck {
             summary: format!("{} thing(s) could not be given back", released.left.len()),
-            left: released.left,
+            left: released.lines(),
         }
     })
 }
 
 /// Takes back every write of the incident that isolates this pod.
 pub(super) async fn release_pod(cx: &Context, pod: &PodName) -> Result<Released, ActionError> {
-    let history = cx.ledger.history()?;
-    let journal = Journal::of(&history);
+    give_back(cx, writes_of(&cx.ledger.history()?, pod)).await
+}
+
+/// Every write of the incident that isolates this pod, and our throw-away pods.
+pub(super) fn writes_of(history: &History, pod: &PodName) -> Vec<Live> {
+    let journal = Journal::of(history);
     let on_pod = |l: &Live| {
         l.object.kind == "Pod" && l.object.namespace == pod.namespace && l.object.name == pod.name
     };
@@ -79,7 +94,7 @@ pub(super) async fn release_pod(cx: &Context, pod: &PodName) -> Result<Released,
         .filter(|(_, p)| p.pod.namespace == pod.namespace && p.pod.name == pod.name)
         .map(|(_, p)| policy_name(&p.containment))
         .collect();
-    let ours = journal
+    journal
         .live
         .into_iter()
         .filter(|l| {
@@ -89,8 +104,25 @@ pub(super) async fn release_pod(cx: &Context, pod: &PodName) -> Result<Released,
                     && l.what == CREATE_POLICY
                     && ids.contains(&l.object.name)
         })
-        .collect();
-    give_back(cx, ours).await
+        .collect()
+}
+
+/// The controller that takes a pod back and deletes one for it, as the plan found it: `ReplicaSet/web-7d9`.
+pub(super) fn taken_back_by(history: &History, uid: &str) -> Option<String> {
+    planned_owner(history, uid).filter(|owner| {
+        matches!(
+            owner.split('/').next(),
+            Some("ReplicaSet" | "ReplicationController")
+        )
+    })
+}
+
+/// Who owned the pod when its isolation was first planned: a pod that was moved out has no owner any more.
+pub(super) fn planned_owner(history: &History, uid: &str) -> Option<String> {
+    history
+        .bodies::<ContainmentPlanned>(kind::CONTAINMENT_PLANNED)
+        .find(|(_, p)| p.pod.uid == uid)
+        .map(|(_, p)| p.owner)
 }
 
 /// One line for people.
@@ -139,10 +171,13 @@ async fn canaries(cx: &Context, live: &Live, released: &mut Released) -> Result<
             .done
             .push(format!("{} removed", place(&live.object))),
         Err(e) if e.class == Class::Ledger => return Err(e),
-        Err(e) => released.stuck(format!(
-            "{e}: kubectl delete replicaset,pod -n {} {}",
-            live.object.namespace, live.object.name
-        )),
+        Err(e) => released.stuck(
+            e.class,
+            format!(
+                "{e}: kubectl delete replicaset,pod -n {} {}",
+                live.object.namespace, live.object.name
+            ),
+        ),
     }
     Ok(())
 }
@@ -167,15 +202,24 @@ async fn pod_back(
     };
     let moved = on.iter().find(|l| l.what == MOVE_OUT);
     if let Some(live) = moved {
-        if !pod.ready {
+        if let Some(owner) = taken_back_by(&cx.ledger.history()?, &object.uid) {
+            if !pod.ready {
+                released.said.push(format!(
+                    "{} is not ready: {owner} may delete it first when it comes back",
+                    place(object)
+                ));
+            }
+            raise_cost(cx, &pod, on, released).await?;
+        }
+        (cx.progress)(&format!("labels of {} as they were", place(object)));
+        if !fields_back(cx, live, &pod, released).await? {
+            // Without its old labels no policy but ours selects the pod: it stays denied.
             released.said.push(format!(
-                "{} is not ready: its ReplicaSet may delete it first when it comes back",
+                "{} stays isolated: its labels could not be given back",
                 place(object)
             ));
+            return Ok(());
         }
-        raise_cost(cx, &pod, on, released).await?;
-        (cx.progress)(&format!("labels of {} as they were", place(object)));
-        fields_back(cx, live, &pod, released).await?;
     }
     for live in on.iter().filter(|l| l.what == ANNOTATE || l.what == LABEL) {
         let Some(pod) = current(cx.cluster()?, object).await? else {
@@ -217,46 +261,24 @@ fn close_gone(cx: &Context, live: &Live) -> Result<(), ActionError> {
     cx.saw(intent, &seen)
 }
 
-/// The three-way comparison, field by field.
+/// The three-way comparison, field by field. False when what is ours could not be taken back.
 async fn fields_back(
     cx: &Context,
     live: &Live,
     pod: &Pod,
     released: &mut Released,
-) -> Result<(), ActionError> {
+) -> Result<bool, ActionError> {
     let now = pod_fields(pod, live.written.keys());
-    let mut back = Change {
-        op: Op::Labels,
-        object: live.object.clone(),
-        what: live.what.clone(),
-        before: Fields::new(),
-        written: Fields::new(),
-        reversal: true,
-        open: None,
-    };
-    let mut foreign = Vec::new();
-    for (field, value) in &now {
-        let (was, wrote) = (live.before.get(field), live.written.get(field));
-        if was == Some(value) {
-            continue;
-        }
-        if wrote == Some(value) {
-            back.before.insert(field.clone(), value.clone());
-            back.written
-                .insert(field.clone(), was.cloned().unwrap_or_default());
-        } else {
-            foreign.push((field, value, was.cloned().unwrap_or_default()));
-        }
-    }
+    let (back, foreign) = reversal(live, &now);
     for (field, value, was) in &foreign {
-        released.stuck(by_hand(live, field, value.as_deref(), was.as_deref()));
+        let line = by_hand(live, field, value.as_deref(), was.as_deref());
+        released.stuck(Class::Conflict, line);
     }
     if back.written.is_empty() {
-        return if foreign.is_empty() {
-            close_already(cx, live)
-        } else {
-            Ok(())
-        };
+        if foreign.is_empty() {
+            close_already(cx, live)?;
+        }
+        return Ok(true);
     }
     let landing = make(cx, back).await?;
     told(&landing, live, released);
@@ -267,7 +289,38 @@ async fn fields_back(
             place(&live.object)
         ));
     }
-    Ok(())
+    Ok(landing.is_there())
+}
+
+/// A field that others changed since: its name, what it is now, what it was before us.
+pub(super) type Foreign = (String, Option<String>, Option<String>);
+
+/// The write that takes back what is still as we wrote it, and the fields that others changed.
+pub(super) fn reversal(live: &Live, now: &Fields) -> (Change, Vec<Foreign>) {
+    let mut back = Change {
+        op: Op::Labels,
+        object: live.object.clone(),
+        what: live.what.clone(),
+        before: Fields::new(),
+        written: Fields::new(),
+        reversal: true,
+        open: None,
+    };
+    let mut foreign = Vec::new();
+    for (field, value) in now {
+        let (was, wrote) = (live.before.get(field), live.written.get(field));
+        if was == Some(value) {
+            continue;
+        }
+        let was = was.cloned().unwrap_or_default();
+        if wrote == Some(value) {
+            back.before.insert(field.clone(), value.clone());
+            back.written.insert(field.clone(), was);
+        } else {
+            foreign.push((field.clone(), value.clone(), was));
+        }
+    }
+    (back, foreign)
 }
 
 fn told(landing: &Landing, live: &Live, released: &mut Released) {
@@ -279,10 +332,11 @@ fn told(landing: &Landing, live: &Live, released: &mut Released) {
         }),
         (error, _) => {
             let why = error.as_ref().map(ToString::to_string).unwrap_or_default();
+            let class = error.as_ref().map_or(Class::Failed, |e| e.class);
             for (field, was) in &live.before {
                 let wrote = live.written.get(field).cloned().flatten();
                 let line = by_hand(live, field, wrote.as_deref(), was.as_deref());
-                released.stuck(format!("{why}: {line}"));
+                released.stuck(class, format!("{why}: {line}"));
             }
         }
     }
@@ -385,7 +439,7 @@ async fn cost_back(
         ));
         return close_gone(cx, live);
     };
-    fields_back(cx, live, &pod, released).await
+    fields_back(cx, live, &pod, released).await.map(|_| ())
 }
 
 async fn settled(cx: &Context, object: &ObjectRef) -> Result<bool, ActionError> {
@@ -462,16 +516,19 @@ async fn policy_back(
                 None => released
                     .done
                     .push(format!("policy {} removed", place(&live.object))),
-                Some(e) => released.stuck(format!("{e}: {}", delete_by_hand(&live.object))),
+                Some(e) => {
+                    released.stuck(e.class, format!("{e}: {}", delete_by_hand(&live.object)));
+                }
             }
             Ok(())
         }
         Some(_) => {
-            released.stuck(format!(
+            let line = format!(
                 "policy {} was changed by somebody and left: look at it, then {}",
                 place(&live.object),
                 delete_by_hand(&live.object)
-            ));
+            );
+            released.stuck(Class::Conflict, line);
             Ok(())
         }
     }
@@ -482,21 +539,4 @@ fn delete_by_hand(policy: &ObjectRef) -> String {
         "kubectl delete networkpolicy -n {} {}",
         policy.namespace, policy.name
     )
-}
-
-/// What a release would do, for its preview.
-pub(super) fn would(journal: &Journal, pod: &PodName) -> Vec<String> {
-    journal
-        .live
-        .iter()
-        .filter(|l| l.object.namespace == pod.namespace && l.object.name == pod.name)
-        .map(|l| {
-            let fields: Vec<String> = l
-                .before
-                .iter()
-                .map(|(k, v)| format!("{k} → {}", v.as_deref().unwrap_or("absent")))
-                .collect();
-            format!("take back `{}`: {}", l.what, fields.join(", "))
-        })
-        .collect()
 }

@@ -22,7 +22,8 @@ use super::canary::{CREATE_CANARY, remove_canary};
 use super::journal::Journal;
 use super::naming::args;
 use super::preview::bind_cluster;
-use super::release::{release_pod, summary, would};
+use super::release::{Released, release_pod, summary};
+use super::release_preview::{of_release, to_take_back};
 
 /// Arguments of `contain.release_workload`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -102,28 +103,11 @@ impl Action for ReleaseWorkload {
             ..Preview::default()
         };
         bind_cluster(cluster, &mut preview).await?;
-        let journal = Journal::of(&cx.ledger.history()?);
         if args.keep {
             preview.changes = vec!["remove our throw-away pods; the pod stays isolated".into()];
             return Ok(preview);
         }
-        preview.changes = would(&journal, &args.name());
-        // Before its isolation ran there is nothing to take back: an undo may be planned all the same.
-        preview.already = preview.changes.is_empty();
-        if let Some(pod) = cluster.view.pod(&args.name()).await? {
-            preview
-                .binding
-                .insert(format!("pod {}", pod.id()), pod.uid.clone());
-            if !pod.ready {
-                preview.warnings.push(
-                    "the pod is not ready: its ReplicaSet deletes such pods first when it comes back".into(),
-                );
-            }
-        }
-        preview.warnings.push("between restoring the labels and removing ours a Service may send traffic to a pod that is still denied".into());
-        preview.blast_radius.push(
-            "the ReplicaSet takes the pod back, is one over and deletes one of its pods".into(),
-        );
+        of_release(cx, &args.name(), &mut preview).await?;
         Ok(preview)
     }
 
@@ -140,25 +124,17 @@ impl Action for ReleaseWorkload {
                 summary: format!("{} released: {words}", args.name()),
             });
         }
-        Err(ActionError::new(
-            Class::Conflict,
-            format!(
-                "{} is not wholly released: {}",
-                args.name(),
-                released.left.join("; ")
-            ),
-        )
-        .code("FB1210")
-        .hint(released.left.join("\n")))
+        Err(not_wholly(&args.name(), &released))
     }
 
     async fn observe(&self, cx: &Context, value: &Value) -> Result<Observed, ActionError> {
         let args: ReleaseArgs = args(value)?;
-        let journal = Journal::of(&cx.ledger.history()?);
+        let history = cx.ledger.history()?;
         let open = if args.keep {
+            let journal = Journal::of(&history);
             journal.live.iter().any(|l| l.what == CREATE_CANARY)
         } else {
-            !would(&journal, &args.name()).is_empty()
+            !to_take_back(&history, &args.name()).is_empty()
         };
         if open {
             return Ok(Observed::NotDone);
@@ -168,6 +144,21 @@ impl Action for ReleaseWorkload {
             summary: format!("nothing of ours is in force on {}", args.name()),
         }))
     }
+}
+
+/// What others changed is theirs to decide, and has a code of its own; a right that is missing is named as such.
+fn not_wholly(pod: &PodName, released: &Released) -> ActionError {
+    let lines = released.lines();
+    let class = released.class();
+    let error = ActionError::new(
+        class,
+        format!("{pod} is not wholly released: {}", lines.join("; ")),
+    );
+    let error = match class {
+        Class::Conflict => error.code("FB1210"),
+        _ => error,
+    };
+    error.hint(lines.join("\n"))
 }
 
 async fn keep(cx: &Context, args: &ReleaseArgs) -> Result<Applied, ActionError> {

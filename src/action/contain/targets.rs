@@ -40,28 +40,17 @@ pub(super) struct Target {
     pub move_out: Fields,
     /// Why it is left alone.
     pub refused: Option<String>,
-    /// It is isolated already.
+    /// Nothing is left to do: an earlier run isolated it.
     pub already: bool,
 }
 
 impl Target {
     /// A target of a plan.
     pub fn of(plan: &IsolationPlan) -> Self {
-        let labels = plan
-            .move_out
-            .iter()
-            .map(|(k, v)| (format!("labels/{k}"), v.clone()));
-        let guards = GUARDS
-            .iter()
-            .map(|(k, v)| (format!("annotations/{k}"), Some((*v).to_owned())));
         Target {
             pod: pod_ref(&plan.pod),
             containment: plan.containment.clone(),
-            move_out: if plan.already {
-                Fields::new()
-            } else {
-                labels.chain(guards).collect()
-            },
+            move_out: second_fields(&plan.move_out, plan.already),
             refused: plan
                 .refused
                 .as_ref()
@@ -72,20 +61,11 @@ impl Target {
     /// A target as an earlier apply of this step planned it.
     fn recorded(planned: ContainmentPlanned) -> Self {
         Target {
+            move_out: second_fields(&planned.move_out, planned.already),
             pod: planned.pod,
             containment: planned.containment,
-            move_out: planned
-                .move_out
-                .into_iter()
-                .map(|(k, v)| (format!("labels/{k}"), v))
-                .chain(
-                    GUARDS
-                        .iter()
-                        .map(|(k, v)| (format!("annotations/{k}"), Some((*v).to_owned()))),
-                )
-                .collect(),
             refused: None,
-            already: false,
+            already: planned.already,
         }
     }
     /// Kind of the second write.
@@ -96,6 +76,20 @@ impl Target {
     pub fn moves_out(&self) -> bool {
         self.move_out.keys().any(|k| k.starts_with("labels/"))
     }
+}
+
+/// What the second write sets: the labels that move out, and the guards.
+fn second_fields(move_out: &BTreeMap<String, Option<String>>, already: bool) -> Fields {
+    if already {
+        return Fields::new();
+    }
+    let labels = move_out
+        .iter()
+        .map(|(k, v)| (format!("labels/{k}"), v.clone()));
+    let guards = GUARDS
+        .iter()
+        .map(|(k, v)| (format!("annotations/{k}"), Some((*v).to_owned())));
+    labels.chain(guards).collect()
 }
 
 /// The pods that arguments name, now.
@@ -197,11 +191,11 @@ pub(super) fn begun(cx: &Context, history: &History, journal: &Journal) -> Vec<T
     targets
 }
 
-/// Records the plans, one entry a pod, in one batch.
+/// Records the plans, one entry a pod, in one batch; those with nothing left to do too, so that proof, undo and document know them.
 pub(super) fn record(cx: &Context, plans: &[IsolationPlan]) -> Result<(), ActionError> {
     let drafts: Vec<Draft> = plans
         .iter()
-        .filter(|p| p.refused.is_none() && !p.already)
+        .filter(|p| p.refused.is_none())
         .map(|p| Draft::new(kind::CONTAINMENT_PLANNED, &planned(p)).about(cx.refs()))
         .collect();
     if !drafts.is_empty() {
@@ -222,6 +216,7 @@ fn planned(plan: &IsolationPlan) -> ContainmentPlanned {
         move_out: plan.move_out.clone(),
         cannot: capped(plan.cannot.clone()),
         warnings: capped(plan.warnings.clone()),
+        already: plan.already,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const OURS: &str = "firebreak/containment";
 /// Key of the taint on a held node.
 const TAINT: &str = "firebreak/quarantine";
 
-fn query(mode: WriteMode) -> String {
+pub(super) fn query(mode: WriteMode) -> String {
     let dry = match mode {
         WriteMode::Preview => "&dryRun=All",
         WriteMode::Apply => "",
@@ -37,7 +37,7 @@ pub(super) fn said(object: &ObjectRef) -> String {
 }
 
 /// The object that the server answered. A dry-run's UID is made up and never stored, so it is not passed on for a new object.
-fn reference(kind: &str, value: &Value) -> ObjectRef {
+pub(super) fn reference(kind: &str, value: &Value) -> ObjectRef {
     let word = |f: &str| value["metadata"][f].as_str().unwrap_or_default().to_owned();
     ObjectRef {
         kind: kind.to_owned(),
@@ -48,7 +48,7 @@ fn reference(kind: &str, value: &Value) -> ObjectRef {
 }
 
 /// True when the server refused a JSON Patch because a `test` failed (or a path that it needs is gone): nothing was changed.
-fn is_failed_test(e: &PortError) -> bool {
+pub(super) fn is_failed_test(e: &PortError) -> bool {
     e.cause == Cause::Rejected
         && (e.detail.contains("due to an error in our request")
             || e.detail.contains("test")
@@ -62,7 +62,7 @@ impl KubeCluster {
     }
 
     /// The object as it is now, or why it is not the one that was meant.
-    async fn same(&self, object: &ObjectRef, tried: &str) -> Result<Value, PortError> {
+    pub(super) async fn same(&self, object: &ObjectRef, tried: &str) -> Result<Value, PortError> {
         let on = said(object);
         let Some(now) = self.current(object, tried).await? else {
             return Err(PortError::new(
@@ -85,7 +85,7 @@ impl KubeCluster {
         ))
     }
 
-    async fn patch(
+    pub(super) async fn patch(
         &self,
         object: &ObjectRef,
         patch: Vec<Value>,

@@ -1,6 +1,7 @@
 //! Reaching a cluster: which kubeconfig, which context, and who answers there.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -8,7 +9,7 @@ use kube::{Client, Config};
 use super::KubeCluster;
 use super::error::clean;
 use super::wire::{CONNECT, Wire};
-use crate::port::{Cause, Cluster, PortError};
+use crate::port::{Cause, Cluster, PortError, Workloads};
 
 const TRIED: &str = "connect to the cluster of context";
 
@@ -29,6 +30,8 @@ pub struct ConnectOptions {
 pub struct Connected {
     /// Its four ports.
     pub cluster: Cluster,
+    /// Its workloads and the Secrets that they read from.
+    pub workloads: Arc<dyn Workloads>,
     /// Context name; `in-cluster` for a pod's own account.
     pub context: String,
     /// API server URL.
@@ -63,8 +66,10 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connected, PortError> {
         context: context.clone(),
         server: server.clone(),
     };
+    let (cluster, workloads) = cluster.into_ports();
     Ok(Connected {
-        cluster: cluster.into_ports(),
+        cluster,
+        workloads,
         context,
         server,
         namespace,

@@ -14,7 +14,8 @@ pub(super) fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
-fn test(path: &str, value: Value) -> Value {
+/// The test of one value.
+pub(super) fn test(path: &str, value: Value) -> Value {
     json!({ "op": "test", "path": path, "value": value })
 }
 

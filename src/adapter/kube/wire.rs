@@ -107,6 +107,21 @@ impl Wire {
         )
     }
 
+    /// One object that holds secrets: the answer is wiped after it was read, and what cannot be read is not quoted.
+    pub(super) async fn get_hidden<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        tried: &str,
+        on: &str,
+    ) -> Result<T, PortError> {
+        let bytes = self.read(Method::GET, path, None, tried, on).await?;
+        let bytes = zeroize::Zeroizing::new(bytes);
+        serde_json::from_slice(&bytes).map_err(|_| {
+            let detail = "the server's answer cannot be read";
+            PortError::new(Cause::Unreadable, tried, clean(on), detail)
+        })
+    }
+
     /// One object; `None` when it is not there.
     pub(super) async fn get_opt<T: DeserializeOwned>(
         &self,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 
 use crate::incident::body::ObjectRef;
 use crate::port::{Acquire, ByteStream, CaptureKind, Cause, Piece, PortError, Right};
@@ -162,6 +163,13 @@ fn shell(pod: &Pod, inside: &Inside, script: &str) -> Answer {
             let _ = writeln!(out, "==> {file} <==\n{text}");
         }
     }
+    if script.contains("sha256sum") {
+        for p in &inside.processes {
+            // A simulated file holds its own name.
+            let sum = format!("{:x}", Sha256::digest(&p.exe));
+            let _ = writeln!(out, "{sum} {} {}", p.pid, p.exe);
+        }
+    }
     if script.contains("ps ") || script.contains("/cmdline") {
         let _ = writeln!(
             out,
@@ -189,7 +197,7 @@ fn cat(pod: &Pod, inside: &Inside, files: &[&str]) -> Answer {
     answer
 }
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "/proc/net/tcp",
     "/proc/net/tcp6",
     "/proc/net/udp",
@@ -197,6 +205,7 @@ const FILES: [&str; 7] = [
     "/proc/net/unix",
     "/proc/net/arp",
     "/proc/net/route",
+    "/proc/net/nf_conntrack",
 ];
 
 fn file_text(pod: &Pod, inside: &Inside, path: &str) -> Option<String> {
@@ -215,6 +224,7 @@ fn file_text(pod: &Pod, inside: &Inside, path: &str) -> Option<String> {
             "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neth0\t00000000\t0100F40A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
                 .to_owned(),
         ),
+        "/proc/net/nf_conntrack" => Some(tracked(inside)),
         _ => process_file(inside, path),
     }
 }
@@ -304,6 +314,22 @@ fn tcp_table(inside: &Inside) -> String {
             );
             table
         })
+}
+
+/// Lines of `/proc/net/nf_conntrack` for the connections that are open.
+fn tracked(inside: &Inside) -> String {
+    inside
+        .established
+        .iter()
+        .filter_map(|line| {
+            let (local, remote) = line.split_once(" → ")?;
+            let (from, sport) = local.rsplit_once(':')?;
+            let (to, dport) = remote.rsplit_once(':')?;
+            Some(format!(
+                "ipv4     2 tcp      6 86390 ESTABLISHED src={from} dst={to} sport={sport} dport={dport} src={to} dst={from} sport={dport} dport={sport} [ASSURED] mark=0 use=1\n"
+            ))
+        })
+        .collect()
 }
 
 fn hex_end(end: &str) -> Option<String> {

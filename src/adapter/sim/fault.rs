@@ -132,7 +132,7 @@ pub(super) fn fate(world: &mut World, call: &str, tried: &str, on: &str) -> Fate
 }
 
 /// The cause of a word; one that we do not know is our own fault and says so as `Local`.
-fn cause_of(word: &str) -> Cause {
+pub(super) fn cause_of(word: &str) -> Cause {
     [
         Cause::Refused,
         Cause::NotFound,

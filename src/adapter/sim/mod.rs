@@ -13,6 +13,7 @@ mod acquire;
 mod canary;
 mod change;
 mod control;
+pub mod estate;
 mod fault;
 mod flow;
 mod object;

@@ -13,6 +13,8 @@ use crate::port::{LockGuard, Store};
 
 /// A small file is at most this long.
 const LOAD_MAX: u64 = 64 * 1024 * 1024;
+/// After so many bytes the disk is asked to begin writing them, so that a later sync has less to wait for.
+const WRITE_BACK: u64 = 8 * 1024 * 1024;
 /// How often a lock that somebody holds is tried again.
 const LOCK_EVERY: Duration = Duration::from_millis(15);
 
@@ -23,6 +25,8 @@ pub struct DirStore {
     read: RefCell<Option<(String, File)>>,
     /// The file appended to last, kept open: bags and ledgers append to one file many times.
     open: Option<(String, File)>,
+    /// Bytes appended to it since the disk was last asked to begin.
+    waiting: u64,
 }
 
 impl DirStore {
@@ -36,6 +40,7 @@ impl DirStore {
             root: root.to_owned(),
             read: RefCell::new(None),
             open: None,
+            waiting: 0,
         })
     }
 
@@ -52,6 +57,7 @@ impl DirStore {
         if !reuse {
             let file = OpenOptions::new().append(true).open(self.at(path))?;
             self.open = Some((path.to_owned(), file));
+            self.waiting = 0;
         }
         self.open
             .as_mut()
@@ -65,6 +71,23 @@ impl DirStore {
         }
     }
 }
+
+/// Asks the disk to begin writing the last `bytes` of a file. Nothing is promised by it and no error of it is lost: the sync that makes
+/// them durable still writes what is left, waits, and tells.
+///
+/// Linux writes out what it is advised to forget; pages on their way to the disk stay in memory.
+#[cfg(target_os = "linux")]
+fn begin_write_back(file: &File, bytes: u64) {
+    let Ok(len) = file.metadata().map(|m| m.len()) else {
+        return;
+    };
+    let (from, bytes) = (len.saturating_sub(bytes), std::num::NonZeroU64::new(bytes));
+    _ = rustix::fs::fadvise(file, from, bytes, rustix::fs::Advice::DontNeed);
+}
+
+/// No other system has a hint that begins a write and keeps its errors for the sync.
+#[cfg(not(target_os = "linux"))]
+fn begin_write_back(_file: &File, _bytes: u64) {}
 
 /// Makes a folder with those above it, each 0700 where it is new, and their names durable.
 fn make_private_dir(path: &Path) -> io::Result<()> {
@@ -122,7 +145,14 @@ impl BagSink for DirStore {
             .map(|_| ())
     }
     fn append(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        self.appender(path)?.write_all(bytes)
+        self.appender(path)?.write_all(bytes)?;
+        self.waiting += bytes.len() as u64;
+        if self.waiting >= WRITE_BACK
+            && let Some((_, file)) = &self.open
+        {
+            begin_write_back(file, std::mem::take(&mut self.waiting));
+        }
+        Ok(())
     }
     fn sync_data(&mut self, path: &str) -> io::Result<()> {
         self.appender(path)?.sync_data()
@@ -155,6 +185,7 @@ impl Store for DirStore {
             root: self.root.clone(),
             read: RefCell::new(None),
             open: None,
+            waiting: 0,
         }))
     }
     fn replace(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {

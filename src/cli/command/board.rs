@@ -1,19 +1,22 @@
 //! `firebreak` alone: the status board. One screen; the most important line last.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
-use crate::cli::output::clean;
+use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::incident::body::{
     BagOpened, BagSealed, IncidentOpened, MilestoneReached, Proof, RunCreated, RunEnded, RunParked,
-    UndoFinished,
+    UndoFinished, WriteSeen,
 };
 use crate::incident::clock_text::{seconds, span};
 use crate::incident::{Entry, History, Mode, Outcome, kind};
+
+use super::waits::{Wait, waits};
 
 /// Where one run stands.
 struct RunState {
@@ -25,31 +28,41 @@ struct RunState {
 
 /// Prints the board of all incidents.
 pub fn run(session: &Session) -> CliResult {
-    let glances = session.glances()?;
+    let mut glances = session.glances()?;
+    if session.asked.is_some()
+        && let Some(asked) = session.chosen()?
+    {
+        // Somebody who names an incident that is not here is told so.
+        session.open(&asked)?;
+        glances.retain(|g| g.id == asked);
+    }
     let mut documents = Vec::new();
     let mut last =
         "next: firebreak contain pod NS/NAME, or firebreak incident open TITLE".to_owned();
     for glance in &glances {
-        let custody = match session.open(&glance.id) {
-            Ok(custody) => custody,
+        let opened = session
+            .open(&glance.id)
+            .and_then(|custody| Ok((custody.history()?, custody.place().to_owned())));
+        let (history, place) = match opened {
+            Ok(opened) => opened,
             Err(e) => {
-                session.out.answer(clean(&format!(
+                let verify = format!("firebreak verify --incident {}", glance.id);
+                session.out.answer(clean_line(&format!(
                     "{}  CANNOT BE OPENED: {}",
                     glance.id, e.message
                 )));
-                last = format!(
-                    "next: firebreak verify {}",
-                    session.places.incident(&glance.id).display()
-                );
+                documents.push(json!({"schema": "firebreak/incident/v1", "incident": glance.id, "mode": glance.mode, "folder": session.places.incident(&glance.id), "wrong": e.message, "next": verify}));
+                last = format!("next: {verify}");
                 continue;
             }
         };
-        let history = custody.history()?;
         let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
         if session.out.json {
-            documents.push(document(&history, custody.place()));
+            let mut shown = document(&history, &place);
+            shown["wrong"] = json!(glance.wrong);
+            documents.push(shown);
         } else if closed {
-            session.out.answer(clean(&format!(
+            session.out.answer(clean_line(&format!(
                 "{}  closed  {}",
                 glance.id,
                 title(&history)
@@ -57,8 +70,16 @@ pub fn run(session: &Session) -> CliResult {
         } else {
             lines(&history)
                 .iter()
-                .for_each(|l| session.out.answer(clean(l)));
-            if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
+                .for_each(|l| session.out.answer(clean_line(l)));
+            if let Some(wrong) = &glance.wrong {
+                session
+                    .out
+                    .answer(clean_line(&format!("  WRONG       {wrong}")));
+                last = format!(
+                    "next: firebreak verify --incident {}, then go on in a new one: firebreak incident open TITLE",
+                    glance.id
+                );
+            } else if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
                 last = format!("next: {}", next(&history));
             }
         }
@@ -73,7 +94,7 @@ pub fn run(session: &Session) -> CliResult {
                 .out
                 .answer(format!("no incident in {}", session.places.root.display()));
         }
-        session.out.answer(last);
+        session.out.answer(clean_line(&last));
     }
     Ok(Exit::Ok)
 }
@@ -92,37 +113,27 @@ pub fn lines(history: &History) -> Vec<String> {
             .map(|e| seconds(e.time))
             .unwrap_or_default(),
     )];
-    let reached: Vec<_> = history
-        .bodies::<MilestoneReached>(kind::MILESTONE)
-        .map(|(e, m)| format!("{} {}", m.name, m.at.unwrap_or_else(|| seconds(e.time))))
+    let reached: Vec<_> = milestones(history)
+        .into_iter()
+        .map(|(name, at)| format!("{name} {at}"))
         .collect();
     if !reached.is_empty() {
         lines.push(format!("  milestones  {}", reached.join(" · ")));
     }
+    let released = released(history);
     for proof in proofs(history, |_| true) {
-        lines.push(format!(
-            "  {}  {}{}",
-            proof.pod,
-            proof.verdict,
-            proof
-                .why
-                .first()
-                .map(|w| format!(": {w}"))
-                .unwrap_or_default()
-        ));
+        let verdict = if released.contains(&proof.pod_uid) {
+            "released: given back, no longer isolated".to_owned()
+        } else {
+            let why = proof.why.first().map(|w| format!(": {w}"));
+            format!("{}{}", proof.verdict, why.unwrap_or_default())
+        };
+        lines.push(format!("  {}  {verdict}", proof.pod));
     }
-    let sealed: Vec<_> = history
-        .bodies::<BagSealed>(kind::BAG_SEALED)
-        .map(|(_, b)| b.bag)
-        .collect();
-    let open: Vec<_> = history
-        .bodies::<BagOpened>(kind::BAG_OPENED)
-        .map(|(_, b)| b.bag)
-        .filter(|b| !sealed.contains(b))
-        .collect();
+    let sealed = history.of(kind::BAG_SEALED).count();
+    let open: Vec<_> = open_bags(history).into_iter().map(|(bag, _)| bag).collect();
     lines.push(format!(
-        "  bags        {} sealed, {} open{}",
-        sealed.len(),
+        "  bags        {sealed} sealed, {} open{}",
         open.len(),
         if open.is_empty() {
             String::new()
@@ -140,6 +151,10 @@ pub fn lines(history: &History) -> Vec<String> {
     for run in runs(history) {
         lines.push(format!("  {}  {}  {}", run.run, run.playbook, run.state));
     }
+    for wait in waits(history) {
+        lines.push(format!("  waits for   {}: {}", wait.step, wait.what));
+        lines.push(format!("              {}", wait.command));
+    }
     lines.push(format!("  next        {}", next(history)));
     lines
 }
@@ -150,18 +165,23 @@ pub fn document(history: &History, place: &Path) -> Value {
         .into_iter()
         .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next}))
         .collect();
+    let released = released(history);
     let proofs: Vec<_> = proofs(history, |_| true)
         .into_iter()
-        .map(|p| json!({"pod": p.pod, "verdict": p.verdict, "why": p.why}))
+        .map(|p| json!({"pod": p.pod, "verdict": p.verdict, "why": p.why, "released": released.contains(&p.pod_uid)}))
         .collect();
-    let milestones: Vec<_> = history
-        .bodies::<MilestoneReached>(kind::MILESTONE)
-        .map(|(e, m)| json!({"name": m.name, "at": m.at.unwrap_or_else(|| seconds(e.time))}))
+    let milestones: Vec<_> = milestones(history)
+        .into_iter()
+        .map(|(name, at)| json!({"name": name, "at": at}))
+        .collect();
+    let waits: Vec<_> = waits(history)
+        .into_iter()
+        .map(|w| json!({"step": w.step, "what": w.what, "command": w.command}))
         .collect();
     json!({
         "schema": "firebreak/incident/v1", "incident": history.incident, "mode": history.mode, "title": title(history), "folder": place,
         "fingerprint": history.fingerprint, "entries": history.entries.len(), "root": history.root, "milestones": milestones,
-        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "proofs": proofs, "next": next(history),
+        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "waits": waits, "proofs": proofs, "next": next(history),
     })
 }
 
@@ -184,6 +204,49 @@ pub fn proofs(history: &History, of: impl Fn(&Entry) -> bool) -> Vec<Proof> {
         newest.push(proof);
     }
     newest
+}
+
+/// Each milestone by the newest statement of it, in the order of the first.
+fn milestones(history: &History) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (entry, m) in history.bodies::<MilestoneReached>(kind::MILESTONE) {
+        let at = m.at.unwrap_or_else(|| seconds(entry.time));
+        let name = m.name.to_string();
+        match all.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = at,
+            None => all.push((name, at)),
+        }
+    }
+    all
+}
+
+/// Pods (by UID) whose label we have taken off again: what was proven of them holds no longer.
+fn released(history: &History) -> BTreeSet<String> {
+    let mut released = BTreeSet::new();
+    for (_, seen) in history
+        .bodies::<WriteSeen>(kind::WRITE_SEEN)
+        .filter(|(_, w)| w.what == "label")
+    {
+        if seen.reversal {
+            released.insert(seen.object.uid);
+        } else {
+            released.remove(&seen.object.uid);
+        }
+    }
+    released
+}
+
+/// Bags that are not sealed, and whether a person opened them by hand: a run's own are its resume's to seal.
+fn open_bags(history: &History) -> Vec<(String, bool)> {
+    let sealed: BTreeSet<String> = history
+        .bodies::<BagSealed>(kind::BAG_SEALED)
+        .map(|(_, b)| b.bag)
+        .collect();
+    history
+        .bodies::<BagOpened>(kind::BAG_OPENED)
+        .filter(|(_, b)| !sealed.contains(&b.bag))
+        .map(|(e, b)| (b.bag, e.run().is_none()))
+        .collect()
 }
 
 fn runs(history: &History) -> Vec<RunState> {
@@ -217,7 +280,7 @@ fn runs(history: &History) -> Vec<RunState> {
                 (None, Some(p)) => (format!("PARKED: {}", p.why), Some(p.hint)),
                 (None, None) => (
                     format!("running or cut off, last entry {}", seconds(last.time)),
-                    Some("firebreak resume".to_owned()),
+                    Some(format!("firebreak resume {}", history.incident)),
                 ),
             };
             RunState {
@@ -230,15 +293,39 @@ fn runs(history: &History) -> Vec<RunState> {
         .collect()
 }
 
-fn next(history: &History) -> String {
+/// The one command that helps most now. Whole and typable, with the incident's id: several may be open.
+pub fn next(history: &History) -> String {
+    let id = &history.incident;
     if history.of(kind::INCIDENT_CLOSED).next().is_some() {
-        return format!("firebreak verify --incident {}", history.incident);
+        return format!("firebreak verify --incident {id}");
     }
-    match runs(history).into_iter().rev().find_map(|r| r.next) {
-        Some(hint) => hint,
-        None if history.of(kind::REPORT_BUILT).next().is_some() => {
-            format!("firebreak report check --incident {}", history.incident)
+    if let Some(Wait { command, .. }) = waits(history).into_iter().next() {
+        return command;
+    }
+    if let Some(hint) = runs(history).into_iter().rev().find_map(|r| r.next) {
+        return hint;
+    }
+    if let Some((bag, _)) = open_bags(history).into_iter().find(|(_, by_hand)| *by_hand) {
+        let number = bag.trim_start_matches('0');
+        return format!("firebreak evidence seal --bag {number} --incident {id}");
+    }
+    if history.mode == Mode::Live {
+        let released = released(history);
+        let unproven = proofs(history, |_| true)
+            .into_iter()
+            .find(|p| p.verdict != "isolated" && !released.contains(&p.pod_uid));
+        if let Some(proof) = unproven {
+            // The same command again isolates what is not, and proves what is.
+            return format!("firebreak contain pod {} --incident {id}", proof.pod);
         }
-        None => format!("firebreak report build --incident {}", history.incident),
+        let nothing_yet = [kind::RUN_CREATED, kind::BAG_OPENED, kind::REPORT_BUILT];
+        if nothing_yet.iter().all(|k| history.of(k).next().is_none()) {
+            return format!("firebreak contain pod NS/NAME --incident {id}");
+        }
+    }
+    if history.of(kind::REPORT_BUILT).next().is_some() {
+        format!("firebreak report check --incident {id}")
+    } else {
+        format!("firebreak report build --incident {id}")
     }
 }

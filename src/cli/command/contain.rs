@@ -3,26 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::json;
+use chrono::{DateTime, Utc};
 
-use crate::cli::cluster::{Answered, ClusterArgs, bind, reach, reach_bound};
-use crate::cli::compose::{engine, exit_of};
+use crate::cli::cluster::{Answered, ClusterArgs, bind, check, reach, reach_bound};
+use crate::cli::compose::{engine, planner};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::{clean, grouped};
+use crate::cli::output::clean;
 use crate::cli::session::{NewIncident, Session, read_line};
+use crate::cli::unopened::Unopened;
 use crate::custody::Custody;
-use crate::incident::body::{BagSealed, Credentials, MilestoneReached, Proof};
-use crate::incident::{Draft, Milestone, Mode, Severity, kind};
-use crate::plan::plan::PlanFile;
-use crate::playbook::embedded;
-use crate::port::Ledger as _;
-use crate::run::{Confirmation, Confirmed, Ending, RunEnd};
+use crate::incident::body::MilestoneReached;
+use crate::incident::{Draft, IncidentId, Milestone, Mode, Severity, clock_text, kind};
+use crate::plan::plan::{PlanFile, PlannedStep};
+use crate::playbook::embedded::{self, Embedded};
+use crate::port::{Cluster, Ledger as _};
+use crate::run::{Confirmation, Confirmed, Engine, EngineError, RunEnd};
 
-use super::board::proofs;
 use super::incident::checked;
 use super::run::tokio_run;
+
+mod ending;
+
+pub use ending::finish;
 
 /// Arguments of `firebreak contain`.
 #[derive(Debug, clap::Subcommand)]
@@ -51,7 +55,7 @@ pub struct PodArgs {
     /// Capture nothing
     #[arg(long)]
     no_capture: bool,
-    /// The pod, typed, where there is no terminal: NS/POD (or NS/SELECTOR)
+    /// What is contained, typed, where there is no terminal: NS/POD, or NS/SELECTOR for many
     #[arg(long, value_name = "NS/POD")]
     confirm: Option<String>,
     #[command(flatten)]
@@ -102,92 +106,127 @@ impl Aim {
     fn full(&self) -> String {
         format!("{}/{}", self.namespace, self.name())
     }
+    /// The same for people: how many pods a selector names now.
+    fn words(&self, plan: &PlanFile) -> String {
+        let Some(selector) = &self.selector else {
+            return self.full();
+        };
+        let isolate = |s: &&PlannedStep| s.action.as_deref() == Some("contain.isolate_workload");
+        let pods = plan.plan.steps.iter().find(isolate).map_or(0, |step| {
+            let is_pod = |key: &&String| key.starts_with("pod ");
+            step.binding.keys().filter(is_pod).count()
+        });
+        format!("{pods} pod(s) of {} by `{selector}`", self.namespace)
+    }
+    /// What must be typed: one pod by its name at a terminal, everything else with its namespace.
+    fn word(&self, at_terminal: bool) -> String {
+        if at_terminal && self.pod.is_some() {
+            self.name().to_owned()
+        } else {
+            self.full()
+        }
+    }
+    fn confirm(&self, session: &Session, given: Option<&str>) -> Result<(), CliError> {
+        let word = self.word(given.is_none() && session.out.can_ask);
+        session
+            .ask_to_type(&word, "contain it", given, "--confirm")
+            .map_err(|e| {
+                let hint = match &self.pod {
+                    Some(pod) => {
+                        format!("type {pod} when asked, or give --confirm {}", self.full())
+                    }
+                    None => format!("type {word} when asked, or give --confirm {word}"),
+                };
+                e.hint(hint)
+            })
+    }
+    fn vars(&self, session: &Session, args: &PodArgs) -> BTreeMap<String, String> {
+        let mut vars = BTreeMap::from([
+            ("ns".to_owned(), self.namespace.clone()),
+            ("isolate_first".to_owned(), args.isolate_first.to_string()),
+            ("capture".to_owned(), (!args.no_capture).to_string()),
+        ]);
+        if let Some(pod) = &self.pod {
+            vars.insert("pod".into(), pod.clone());
+        }
+        if let Some(selector) = &self.selector {
+            vars.insert("selector".into(), selector.clone());
+        }
+        let image = &session.config.probe_image.value;
+        if !image.is_empty() {
+            vars.insert("probe_image".into(), image.clone());
+        }
+        vars
+    }
 }
 
 async fn pod(session: &Session, args: &PodArgs) -> CliResult {
+    let began = session.clock.now();
     let answered = reach(session, &args.cluster).await?;
     let aim = aim(args, &answered)?;
-    let custody = Arc::new(incident_for(session, &answered, &aim)?);
-    bind(&custody, &answered.identity)?;
-    let mut vars = BTreeMap::from([
-        ("ns".to_owned(), aim.namespace.clone()),
-        ("isolate_first".to_owned(), args.isolate_first.to_string()),
-        ("capture".to_owned(), (!args.no_capture).to_string()),
-    ]);
-    if let Some(pod) = &aim.pod {
-        vars.insert("pod".into(), pod.clone());
-    }
-    if let Some(selector) = &aim.selector {
-        vars.insert("selector".into(), selector.clone());
-    }
-    if !session.config.probe_image.value.is_empty() {
-        vars.insert(
-            "probe_image".into(),
-            session.config.probe_image.value.clone(),
-        );
-    }
-    let playbook = embedded::find("contain-pod").ok_or_else(|| {
-        CliError::new(
-            Exit::Internal,
-            "FB1100",
-            "the playbook contain-pod is not built in",
-        )
-    })?;
-    let planner = engine(
-        session,
-        &custody,
-        Some(answered.connected.cluster.clone()),
-        Arc::new(Terminal::new(session.out, Given::Nothing)),
-        None,
-    )?;
+    let holder = Holder::of(session, &answered)?;
+    let cluster = || Some(answered.connected.cluster.clone());
+    let playbook = built_in("contain-pod")?;
+    let vars = aim.vars(session, args);
+    let planner = holder.planner(session, cluster())?;
     let plan = planner
         .plan("contain-pod.yaml", playbook.text.as_bytes(), &vars)
         .await?;
-    let shown = preview(&answered, &aim, &plan, &custody);
+    let shown = preview(&answered, &aim, &plan, &holder);
     session.out.tell(clean(&shown));
-    if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
-        return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
+    refuse_what_is_in_the_way(&plan)?;
+    aim.confirm(session, args.confirm.as_deref())?;
+    // Only what is confirmed opens an incident: a refusal leaves nothing behind.
+    let custody = holder.open(session, &answered, &aim, began)?;
+    bind(&custody, &answered.identity)?;
+    let end = carry_out(
+        session,
+        &custody,
+        cluster(),
+        (&plan, playbook),
+        (shown, args.reason.clone()),
+    )
+    .await?;
+    finish(session, &custody, &end)
+}
+
+fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
+    embedded::find(name).ok_or_else(|| {
+        let what = format!("the playbook {name} is not built in");
+        CliError::new(Exit::Internal, "FB1100", what)
+    })
+}
+
+/// A plan that could not be carried out is refused before anybody is asked anything.
+fn refuse_what_is_in_the_way(plan: &PlanFile) -> Result<(), CliError> {
+    match plan.plan.missing.iter().find(|m| m.refuses) {
+        Some(missing) => Err(EngineError::InTheWay(missing.clone()).into()),
+        None => Ok(()),
     }
-    let confirm = args
-        .confirm
-        .as_deref()
-        .map(|c| if c == aim.full() { aim.name() } else { c });
-    session
-        .ask_to_type(aim.name(), "contain it", confirm, "--confirm")
-        .map_err(|e| {
-            let e = CliError {
-                hint: Some(format!(
-                    "type {} when asked, or give --confirm {}",
-                    aim.name(),
-                    aim.full()
-                )),
-                ..e
-            };
-            CliError {
-                message: format!("{}; {} stays open", e.message, custody.id()),
-                ..e
-            }
-        })?;
+}
+
+/// Runs a confirmed plan: `shown` is what the person read, and why they want it.
+async fn carry_out(
+    session: &Session,
+    custody: &Arc<Custody>,
+    cluster: Option<Cluster>,
+    (plan, playbook): (&PlanFile, &Embedded),
+    (shown, reason): (String, Option<String>),
+) -> Result<RunEnd, CliError> {
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
     let given = Given::Confirmed {
         shown_sha256: shown_sha256.clone(),
-        reason: args.reason.clone(),
+        reason: reason.clone(),
     };
-    let runner = engine(
-        session,
-        &custody,
-        Some(answered.connected.cluster),
-        Arc::new(Terminal::new(session.out, given)),
-        None,
-    )?;
+    let operator = Arc::new(Terminal::new(session.out, given));
+    let runner = engine(session, custody, cluster, operator, None)?;
     let confirmation = Confirmation::Given(Confirmed {
         shown_sha256,
-        reason: args.reason.clone(),
+        reason,
     });
-    let end = runner
+    Ok(runner
         .start(&plan.bytes, playbook.text.as_bytes(), confirmation)
-        .await?;
-    finish(session, &custody, &end)
+        .await?)
 }
 
 fn aim(args: &PodArgs, answered: &Answered) -> Result<Aim, CliError> {
@@ -221,11 +260,24 @@ fn split(pod: &str, here: &str) -> (String, String) {
     }
 }
 
-/// The open incident, else a new one: with none open `contain` opens one.
-fn incident_for(session: &Session, answered: &Answered, aim: &Aim) -> Result<Custody, CliError> {
-    if let Some(id) = session.chosen()?
-        && (session.asked.is_some() || !id.as_str().starts_with("DRILL-"))
-    {
+/// Who holds the incident that a containment belongs to: the open one, or one that is opened once the plan is confirmed.
+enum Holder {
+    Taken(Arc<Custody>),
+    New(Arc<Unopened>),
+}
+
+impl Holder {
+    /// The open incident, else a new one: with none open `contain` opens one.
+    fn of(session: &Session, answered: &Answered) -> Result<Self, CliError> {
+        let Some(id) = session
+            .chosen()?
+            .filter(|id| session.asked.is_some() || !id.as_str().starts_with("DRILL-"))
+        else {
+            return Ok(Holder::New(Arc::new(Unopened {
+                id: session.fresh_id(Mode::Live)?,
+                mode: Mode::Live,
+            })));
+        };
         let custody = session.open(&id)?;
         if custody.opened().mode == Mode::Drill {
             return Err(CliError::new(
@@ -235,48 +287,78 @@ fn incident_for(session: &Session, answered: &Answered, aim: &Aim) -> Result<Cus
             )
             .hint("name a live incident with --incident, or leave it out"));
         }
+        check(&custody.history()?, &answered.identity)?;
         session.out.tell(format!("incident {id} is open and taken"));
-        return Ok(custody);
+        Ok(Holder::Taken(Arc::new(custody)))
     }
-    let target = crate::incident::body::Target::Cluster {
-        context: answered.identity.context.clone(),
-        server: answered.identity.server.clone(),
-        uid: answered.identity.uid.clone(),
-    };
-    let custody = session.create(NewIncident {
-        id: None,
-        mode: Mode::Live,
-        title: format!("Containment of {}", aim.full()),
-        severity: Severity::Sev2,
-        source: None,
-        targets: vec![target],
-        policy: None,
-    })?;
-    let declared = MilestoneReached {
-        name: Milestone::Declared,
-        tier: None,
-        at: None,
-        confidence: None,
-        by: "statement".into(),
-    };
-    custody.ledger().append(vec![
-        Draft::new(kind::MILESTONE, &declared).by(&session.actor),
-    ])?;
-    session.out.tell(format!(
-        "incident {} opened in {}",
-        custody.id(),
-        custody.place().display()
-    ));
-    Ok(custody)
+
+    fn id(&self) -> &IncidentId {
+        match self {
+            Holder::Taken(custody) => custody.id(),
+            Holder::New(unopened) => &unopened.id,
+        }
+    }
+
+    fn planner(&self, session: &Session, cluster: Option<Cluster>) -> Result<Engine, CliError> {
+        let operator = Arc::new(Terminal::new(session.out, Given::Nothing));
+        match self {
+            Holder::Taken(custody) => engine(session, custody, cluster, operator, None),
+            Holder::New(unopened) => planner(session, unopened, cluster, operator),
+        }
+    }
+
+    /// The incident, opened now if it was not yet. It was declared when the command was typed.
+    fn open(
+        self,
+        session: &Session,
+        answered: &Answered,
+        aim: &Aim,
+        began: DateTime<Utc>,
+    ) -> Result<Arc<Custody>, CliError> {
+        let unopened = match self {
+            Holder::Taken(custody) => return Ok(custody),
+            Holder::New(unopened) => unopened,
+        };
+        let target = crate::incident::body::Target::Cluster {
+            context: answered.identity.context.clone(),
+            server: answered.identity.server.clone(),
+            uid: answered.identity.uid.clone(),
+        };
+        let custody = session.create(NewIncident {
+            id: Some(unopened.id.clone()),
+            mode: unopened.mode,
+            title: format!("Containment of {}", aim.full()),
+            severity: Severity::Sev2,
+            source: None,
+            targets: vec![target],
+            policy: None,
+        })?;
+        let declared = MilestoneReached {
+            name: Milestone::Declared,
+            tier: None,
+            at: Some(clock_text::seconds(began)),
+            confidence: None,
+            by: "statement".into(),
+        };
+        custody.ledger().append(vec![
+            Draft::new(kind::MILESTONE, &declared).by(&session.actor),
+        ])?;
+        session.out.tell(format!(
+            "incident {} opened in {}",
+            custody.id(),
+            custody.place().display()
+        ));
+        Ok(Arc::new(custody))
+    }
 }
 
 /// What is printed before the one question.
-fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, custody: &Custody) -> String {
+fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, holder: &Holder) -> String {
     let id = &answered.identity;
     let mut text = format!(
         "\nContain {} for {}\n  context      {}\n  server       {} ({})\n  cluster id   {}\n",
-        aim.full(),
-        custody.id(),
+        aim.words(plan),
+        holder.id(),
         id.context,
         id.server,
         id.version,
@@ -328,159 +410,6 @@ fn section(text: &mut String, heading: &str, lines: &[String]) {
     }
 }
 
-/// How a containment ended: verdict first, then where everything is and what to type next.
-///
-/// # Errors
-/// When the ledger cannot be read.
-pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
-    let history = custody.history()?;
-    let of_run = |e: &crate::incident::Entry| e.run() == Some(end.run.as_str());
-    let pods: Vec<String> = history
-        .bodies::<crate::incident::body::ContainmentPlanned>(kind::CONTAINMENT_PLANNED)
-        .filter(|(e, _)| of_run(e))
-        .map(|(_, p)| format!("{}/{}", p.pod.namespace, p.pod.name))
-        .collect();
-    // Proofs of this run alone: what an earlier run proved says nothing of now.
-    let proofs: Vec<Proof> = proofs(&history, of_run);
-    let unproven = pods.iter().any(|p| !proofs.iter().any(|q| q.pod == *p));
-    let isolated = end
-        .steps
-        .get("isolate")
-        .is_some_and(|s| s.outcome == crate::incident::Outcome::Done);
-    let mut exit = exit_of(end);
-    let left_alone = end
-        .values
-        .get("left_alone")
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0)
-        > 0;
-    let said = verdict(&proofs, isolated, unproven, left_alone);
-    exit = exit.worst(said.1);
-    // Capture and report may fail without the containment being worse for it; an isolation that holds is then exit 5, not 1.
-    let only_beside = !end.failed.is_empty() && end.failed.iter().all(|p| !p.contains("isolate"));
-    if exit == Exit::Failed
-        && only_beside
-        && said.1 != Exit::Failed
-        && matches!(end.ending, Ending::Completed)
-    {
-        exit = Exit::Missed;
-    }
-    let bags: Vec<BagSealed> = history
-        .bodies::<BagSealed>(kind::BAG_SEALED)
-        .filter(|(e, _)| of_run(e))
-        .map(|(_, b)| b)
-        .collect();
-    let path = |bag: &str| {
-        custody
-            .place()
-            .join("bags")
-            .join(format!("{}_{bag}", custody.id()))
-    };
-    let credentials: Vec<Credentials> = history
-        .bodies::<Credentials>(kind::CREDENTIALS_LISTED)
-        .filter(|(e, _)| of_run(e))
-        .map(|(_, c)| c)
-        .collect();
-    let undo: Vec<String> = pods
-        .iter()
-        .map(|p| format!("firebreak contain release {p} --incident {}", custody.id()))
-        .collect();
-    if session.out.json {
-        let bags: Vec<_> = bags.iter().map(|b| json!({"path": path(&b.bag), "seal_sha256": b.seal_sha256, "records": b.records, "bytes": b.bytes})).collect();
-        session.out.document(&json!({
-            "schema": "firebreak/contain/v1", "incident": custody.id(), "incident_dir": custody.place(), "run": end.run, "verdict": said.0, "proofs": proofs,
-            "bags": bags, "fingerprint": custody.opened().fingerprint, "credentials": credentials, "failed": end.failed, "in_doubt": end.in_doubt,
-            "undo": undo, "next": "firebreak verify --last", "exit": exit.code(),
-        }))?;
-        return Ok(exit);
-    }
-    session.out.answer(format!(
-        "\n{}",
-        session.out.strong(&clean(&said.0.to_uppercase()))
-    ));
-    for proof in &proofs {
-        let why = if proof.why.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", proof.why.join("; "))
-        };
-        session
-            .out
-            .answer(clean(&format!("  {} {}{why}", proof.pod, proof.verdict)));
-        proof
-            .open_connections
-            .iter()
-            .for_each(|c| session.out.answer(clean(&format!("    still open: {c}"))));
-    }
-    for step in end.failed.iter().chain(&end.in_doubt) {
-        session.out.answer(clean(&format!(
-            "  not done: {step}: {}",
-            end.steps.get(step).map_or("", |s| &s.summary)
-        )));
-    }
-    for c in &credentials {
-        let arn = c
-            .role_arn
-            .as_deref()
-            .map(|a| format!(", role {a}"))
-            .unwrap_or_default();
-        let secrets: Vec<&str> = c.secrets.keys().map(String::as_str).collect();
-        session.out.answer(clean(&format!(
-            "  rotate: service account {}{arn}; secrets {}",
-            c.service_account,
-            if secrets.is_empty() {
-                "none".into()
-            } else {
-                secrets.join(", ")
-            }
-        )));
-    }
-    for bag in &bags {
-        session.out.answer(format!(
-            "bag         {}\nseal        {}",
-            path(&bag.bag).display(),
-            grouped(&bag.seal_sha256)
-        ));
-    }
-    session.out.answer(format!(
-        "fingerprint {}",
-        grouped(&custody.opened().fingerprint)
-    ));
-    session.out.answer(format!(
-        "report      {}",
-        custody.place().join("report/incident.html").display()
-    ));
-    undo.iter()
-        .for_each(|u| session.out.answer(format!("undo        {u}")));
-    session.out.answer(match &end.ending {
-        Ending::Parked(h) | Ending::InDoubt(h) => format!("next        {}", h.hint),
-        _ => "next        firebreak verify --last".to_owned(),
-    });
-    Ok(exit)
-}
-
-/// The verdict over all pods: a bypass anywhere is first. `unproven`: a pod of this run has no proof at all. `left_alone`: a pod that was
-/// named could not be isolated.
-fn verdict(
-    proofs: &[Proof],
-    isolated: bool,
-    unproven: bool,
-    left_alone: bool,
-) -> (&'static str, Exit) {
-    let any = |v: &str| proofs.iter().any(|p| p.verdict == v);
-    if any("not-contained") {
-        ("not contained", Exit::Failed)
-    } else if !isolated {
-        ("not isolated", Exit::Failed)
-    } else if left_alone {
-        ("not contained: a pod was left alone", Exit::Failed)
-    } else if unproven || proofs.is_empty() || any("not-proven") {
-        ("isolated, not proven", Exit::Missed)
-    } else {
-        ("contained: isolation is proven", Exit::Ok)
-    }
-}
-
 async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
@@ -498,30 +427,21 @@ async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
         })?;
     let (namespace, name) = split(&args.pod, &answered.connected.namespace);
     // The playbook of a direct verb has one step: the same engine, nothing beside it.
-    let playbook = embedded::find("release-pod").ok_or_else(|| {
-        CliError::new(
-            Exit::Internal,
-            "FB1100",
-            "the playbook release-pod is not built in",
-        )
-    })?;
+    let playbook = built_in("release-pod")?;
     let vars = BTreeMap::from([
         ("ns".to_owned(), namespace.clone()),
         ("pod".to_owned(), name.clone()),
         ("keep".to_owned(), args.keep.to_string()),
     ]);
-    let planner = engine(
-        session,
-        &custody,
-        Some(answered.connected.cluster.clone()),
-        Arc::new(Terminal::new(session.out, Given::Nothing)),
-        None,
-    )?;
+    let cluster = || Some(answered.connected.cluster.clone());
+    let operator = Arc::new(Terminal::new(session.out, Given::Nothing));
+    let planner = engine(session, &custody, cluster(), operator, None)?;
     let plan = planner
         .plan("release-pod.yaml", playbook.text.as_bytes(), &vars)
         .await?;
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);
     session.out.tell(clean(&shown));
+    refuse_what_is_in_the_way(&plan)?;
     session.ask_to_type(
         custody.id().as_str(),
         &format!("release {namespace}/{name}"),
@@ -536,27 +456,40 @@ async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
         }
     };
     let reason = Some(checked(&reason)?);
-    let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
-    let given = Given::Confirmed {
-        shown_sha256: shown_sha256.clone(),
-        reason: reason.clone(),
-    };
-    let runner = engine(
+    let end = carry_out(
         session,
         &custody,
-        Some(answered.connected.cluster),
-        Arc::new(Terminal::new(session.out, given)),
-        None,
-    )?;
-    let end = runner
-        .start(
-            &plan.bytes,
-            playbook.text.as_bytes(),
-            Confirmation::Given(Confirmed {
-                shown_sha256,
-                reason,
-            }),
-        )
-        .await?;
+        cluster(),
+        (&plan, playbook),
+        (shown, reason),
+    )
+    .await?;
     super::run::finish(session, &custody, &end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aim(pod: Option<&str>, selector: Option<&str>) -> Aim {
+        Aim {
+            namespace: "shop".into(),
+            pod: pod.map(str::to_owned),
+            selector: selector.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_pod_is_typed_by_its_name_and_confirmed_with_its_namespace() {
+        let pod = aim(Some("web-7d9"), None);
+        assert_eq!(pod.word(true), "web-7d9");
+        assert_eq!(pod.word(false), "shop/web-7d9");
+    }
+
+    #[test]
+    fn many_pods_are_confirmed_with_their_namespace_everywhere() {
+        let many = aim(None, Some("app=web"));
+        assert_eq!(many.word(true), "shop/app=web");
+        assert_eq!(many.word(false), "shop/app=web");
+    }
 }

@@ -7,7 +7,7 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
 use crate::cli::output::{clean, grouped};
-use crate::cli::session::{Session, store};
+use crate::cli::session::Session;
 use crate::custody::{Custody, OpeningError};
 use crate::drill::{DrillError, Report, Request, Stage};
 use crate::incident::body::RunCreated;
@@ -72,12 +72,15 @@ async fn start(session: &Session, name: &str, id: Option<&str>) -> CliResult {
         playbook: &book,
         script: script.as_bytes(),
     };
-    let stage = Stage::set(
-        store(&session.places.incident(&id))?,
-        request,
-        session.clock.clone(),
-        session.random.clone(),
-    )?;
+    let stage = session.fresh_folder(&id, |store| {
+        Stage::set(
+            store,
+            request,
+            session.clock.clone(),
+            session.random.clone(),
+        )
+        .map_err(CliError::from)
+    })?;
     session.out.tell(format!(
         "DRILL {id}: {name} in the simulated cluster; nothing real is touched"
     ));
@@ -190,9 +193,9 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     session
         .out
         .answer(format!("incident    {}", custody.place().display()));
-    report
-        .bags
-        .iter()
+    let mut bags = report.bags.clone();
+    bags.sort();
+    bags.iter()
         .for_each(|b| session.out.answer(format!("bag         {b}")));
     session
         .out
@@ -200,10 +203,12 @@ fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     session
         .out
         .answer(format!("fingerprint {}", grouped(&report.fingerprint)));
-    session.out.answer(format!(
-        "report      {}",
-        custody.place().join("report/incident.html").display()
-    ));
+    let page = custody.place().join("report/incident.html");
+    session.out.answer(if page.is_file() {
+        format!("report      {}", page.display())
+    } else {
+        "report      not built: the drill ended before it".to_owned()
+    });
     let next = match &end.ending {
         Ending::Parked(h) | Ending::InDoubt(h) => h.hint.clone(),
         _ => format!("firebreak verify --incident {}", custody.id()),

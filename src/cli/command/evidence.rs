@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
-use crate::cli::output::grouped;
+use crate::cli::output::{clean_line, grouped};
 use crate::cli::session::{Session, stdin_is_piped};
+use crate::custody::takable;
 use crate::incident::body::{BagSealed, ExhibitAcquired};
 use crate::incident::{Category, Refs};
 use crate::port::{Ended, ExhibitDraft, Exhibits as _, OpenBag};
@@ -88,7 +89,7 @@ fn open(session: &Session, purpose: &str) -> CliResult {
         session.out.document(&serde_json::json!({"schema": "firebreak/bag/v1", "incident": custody.id(), "bag": number, "state": "open"}))?;
     }
     session.out.answer(format!(
-        "bag {number} of {} is open\nnext: firebreak evidence add PATH… --bag {}",
+        "bag {number} of {0} is open\nnext: firebreak evidence add PATH… --bag {1} --incident {0}",
         custody.id(),
         number.trim_start_matches('0')
     ));
@@ -104,13 +105,13 @@ fn add(
     bag: Option<u32>,
 ) -> CliResult {
     for path in paths.iter().filter(|p| !is_stdin(p)) {
-        readable(path).map_err(|e| {
+        takable(path).map_err(|e| {
             CliError::new(
                 Exit::Usage,
                 "FB1105",
-                format!("cannot read `{}`: {e}", path.display()),
+                format!("cannot take in `{}`: {e}", clean_line(&path.display().to_string())),
             )
-            .hint("nothing was taken in; correct the path or its permissions")
+            .hint("nothing was taken in; correct the path or its permissions, or pipe it in: … | firebreak evidence add - --name NAME")
         })?;
     }
     if paths.iter().any(|p| is_stdin(p)) && !stdin_is_piped() {
@@ -119,6 +120,7 @@ fn add(
         ));
     }
     let custody = session.incident()?;
+    custody.tell_late_seals()?;
     let open: Vec<u32> = custody
         .open_bags()?
         .into_iter()
@@ -167,33 +169,26 @@ fn add(
     match sealed {
         Some(sealed) => tell_sealed(session, &custody, &sealed),
         None => session.out.answer(format!(
-            "bag {number} is still open\nnext: firebreak evidence seal --bag {}",
-            number.trim_start_matches('0')
+            "bag {number} is still open\nnext: firebreak evidence seal --bag {} --incident {}",
+            number.trim_start_matches('0'),
+            custody.id()
         )),
     }
     Ok(exit)
 }
 
-/// Tries a path before a bag is opened for it. A named pipe is not opened: that would take its writer's first bytes.
-fn readable(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::FileTypeExt as _;
-    if crate::custody::lies_in_own(path) {
-        return Err(std::io::Error::other(
-            "it is firebreak's own: keys stay where they are, bags are handed over whole",
-        ));
-    }
-    let kind = std::fs::metadata(path)?.file_type();
-    if kind.is_dir() {
-        std::fs::read_dir(path).map(drop)
-    } else if kind.is_file() || kind.is_socket() {
-        std::fs::File::open(path).map(drop)
-    } else {
-        Ok(())
-    }
-}
-
 fn seal(session: &Session, bag: Option<u32>) -> CliResult {
     let custody = session.incident()?;
+    for late in custody.tell_late_seals()? {
+        session.out.tell(format!(
+            "bag {} was sealed before a crash; its entry is written now",
+            late.bag
+        ));
+        if bag.is_none_or(|asked| late.bag.parse() == Ok(asked)) {
+            tell_sealed(session, &custody, &late);
+            return Ok(Exit::Ok);
+        }
+    }
     let open: Vec<u32> = custody
         .open_bags()?
         .into_iter()
@@ -226,7 +221,7 @@ fn tell_sealed(session: &Session, custody: &crate::custody::Custody, sealed: &Ba
         .join(format!("{}_{}", custody.id(), sealed.bag));
     session
         .out
-        .answer(format!("bag         {}", path.display()));
+        .answer(clean_line(&format!("bag         {}", path.display())));
     session
         .out
         .answer(format!("seal        {}", grouped(&sealed.seal_sha256)));
@@ -290,7 +285,7 @@ fn from_path(
 ) -> Result<ExhibitAcquired, CliError> {
     let out = session.out;
     let mut last = 0;
-    let shown = path.display().to_string();
+    let shown = clean_line(&path.display().to_string());
     let acquired = bag.add_path(path, exhibit, &mut |bytes| {
         if bytes - last >= 8 * 1024 * 1024 {
             last = bytes;
@@ -336,7 +331,7 @@ fn line(e: &ExhibitAcquired) -> String {
     } else {
         format!("  [{}: {}]", e.ended, e.why.as_deref().unwrap_or("-"))
     };
-    crate::cli::output::clean(&format!(
+    clean_line(&format!(
         "{}  {} bytes  {}{ended}",
         e.exhibit, e.bytes, e.description
     ))

@@ -2,7 +2,7 @@
 
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
-use crate::cli::output::{clean, grouped};
+use crate::cli::output::{clean_line, grouped};
 use crate::cli::session::{NewIncident, Session};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,7 +189,7 @@ fn status(session: &Session, id: Option<&str>) -> CliResult {
             .document(&super::board::document(&history, custody.place()))?;
         return Ok(Exit::Ok);
     }
-    lines.iter().for_each(|l| session.out.answer(clean(l)));
+    lines.iter().for_each(|l| session.out.answer(clean_line(l)));
     Ok(Exit::Ok)
 }
 
@@ -244,6 +244,7 @@ fn milestone(
 
 fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> CliResult {
     let custody = session.incident()?;
+    custody.tell_late_seals()?;
     let open = custody.open_bags()?;
     if let Some((number, _)) = open.first() {
         return Err(CliError::new(
@@ -306,7 +307,7 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
     session.out.answer(format!(
         "{} ({}) is closed; its key is erased, its folder stays: {}",
         custody.id(),
-        clean(&title),
+        clean_line(&title),
         custody.place().display()
     ));
     Ok(Exit::Ok)

@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
-use crate::cli::output::clean;
+use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::incident::Entry;
 use crate::incident::clock_text::millis;
@@ -44,7 +44,7 @@ pub fn run(session: &Session, args: &LogArgs) -> CliResult {
         if args.jsonl {
             session.out.answer(as_json(entry).to_string());
         } else {
-            session.out.answer(clean(&line(entry)));
+            session.out.answer(clean_line(&line(entry)));
         }
     }
     Ok(Exit::Ok)
@@ -58,30 +58,40 @@ fn as_json(e: &Entry) -> serde_json::Value {
 
 fn line(e: &Entry) -> String {
     let step = e.step().map(|s| format!(" [{s}]")).unwrap_or_default();
-    let body = &e.body;
-    let text = [
-        "summary",
-        "text",
-        "known",
-        "why",
-        "title",
-        "verdict",
-        "what",
-        "description",
-        "purpose",
-        "name",
-        "decision",
-        "question",
-    ]
-    .iter()
-    .find_map(|k| body.get(*k).and_then(|v| v.as_str()))
-    .unwrap_or_default()
-    .replace(['\n', '\t'], " ");
+    // Which one of several: an exhibit, else a bag, a pod, a playbook …
+    let which = text_of(e, &["exhibit", "bag", "pod", "playbook", "section", "how"]);
+    let said = text_of(
+        e,
+        &[
+            "summary",
+            "text",
+            "known",
+            "why",
+            "title",
+            "verdict",
+            "what",
+            "description",
+            "purpose",
+            "name",
+            "decision",
+            "question",
+        ],
+    );
+    let words: Vec<String> = [which, said].into_iter().flatten().collect();
     format!(
-        "{:>5}  {}  {:<22}{step} {text}  ({})",
+        "{:>5}  {}  {:<22}{step} {}  ({})",
         e.seq,
         millis(e.time),
         e.kind,
+        words.join(": "),
         e.actor.id
     )
+}
+
+/// The first of these fields that the entry has, on one line.
+fn text_of(e: &Entry, fields: &[&str]) -> Option<String> {
+    let found = fields
+        .iter()
+        .find_map(|k| e.body.get(*k).and_then(|v| v.as_str()))?;
+    Some(found.replace(['\n', '\t'], " "))
 }

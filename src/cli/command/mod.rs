@@ -16,3 +16,4 @@ pub mod policy;
 pub mod report;
 pub mod run;
 pub mod verify;
+pub mod waits;

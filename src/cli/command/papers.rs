@@ -1,7 +1,5 @@
 //! `explain`, `completions`, `man`, `help exit-codes`: what can be read offline.
 
-use std::io::Write as _;
-
 use clap::CommandFactory as _;
 
 use crate::cli::Cli;
@@ -52,18 +50,15 @@ pub fn help(out: &Output, topic: &[String]) -> CliResult {
 }
 
 /// Prints a shell's completions.
-pub fn completions(shell: clap_complete::Shell) -> CliResult {
-    clap_complete::generate(
-        shell,
-        &mut Cli::command(),
-        "firebreak",
-        &mut std::io::stdout(),
-    );
+pub fn completions(out: &Output, shell: clap_complete::Shell) -> CliResult {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "firebreak", &mut script);
+    out.write(&script);
     Ok(Exit::Ok)
 }
 
 /// Prints the man page, or writes one page a command into a folder.
-pub fn man(folder: Option<&std::path::Path>) -> CliResult {
+pub fn man(out: &Output, folder: Option<&std::path::Path>) -> CliResult {
     let cannot = |e: std::io::Error| {
         CliError::new(
             Exit::Failed,
@@ -84,6 +79,6 @@ pub fn man(folder: Option<&std::path::Path>) -> CliResult {
         codes.push_str(&format!(".TP\n{}\n{}\n", exit.code(), exit.meaning()));
     }
     page.extend_from_slice(codes.as_bytes());
-    _ = std::io::stdout().write_all(&page);
+    out.write(&page);
     Ok(Exit::Ok)
 }

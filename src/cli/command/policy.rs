@@ -91,7 +91,11 @@ fn init(
     let (people_bytes, signer_bytes) = (read(people)?, read(signers)?);
     let revoked_bytes = revoked.map(|path| read(path)).transpose()?;
     let team = Policy::team(&people_bytes, &signer_bytes, revoked_bytes.as_deref())
-        .map_err(|e| CliError::new(Exit::Usage, "FB1108", e.to_string()))?;
+        .map_err(|e| {
+            CliError::new(Exit::Usage, "FB1108", e.to_string()).hint(
+                "nothing was changed; a signer's line is: PRINCIPAL namespaces=\"approval@firebreak\",valid-after=\"20260101Z\",valid-before=\"20270101Z\" ssh-ed25519 KEY",
+            )
+        })?;
     let mut files = store(&session.places.root.join(FOLDER))?;
     let mut keep = |name: &str, bytes: &[u8]| {
         files.replace(name, bytes).map_err(|e| {

@@ -127,8 +127,9 @@ fn build(session: &Session, at: Option<u64>) -> CliResult {
         .iter()
         .for_each(|n| session.out.answer(place.join(n).display().to_string()));
     session.out.answer(format!(
-        "document    {}\nnext: firebreak report check",
-        grouped(&files.document_sha256)
+        "document    {}\nnext: firebreak report check --incident {}",
+        grouped(&files.document_sha256),
+        custody.id()
     ));
     Ok(Exit::Ok)
 }
@@ -148,9 +149,15 @@ fn check(session: &Session) -> CliResult {
         session.out.answer("nothing is open");
         return Ok(Exit::Ok);
     }
-    session
-        .out
-        .answer("write a section: firebreak report write SECTION --file FILE");
+    let id = custody.id();
+    session.out.answer(format!(
+        "write a section: firebreak report write SECTION --file FILE --incident {id}"
+    ));
+    if findings.iter().any(|f| f.code == "FB1002") {
+        session.out.answer(format!(
+            "state a time:    firebreak incident milestone NAME --at TIME --incident {id}"
+        ));
+    }
     Ok(Exit::Parked)
 }
 
@@ -192,7 +199,8 @@ fn write(
     ])?;
     let seq = stored.first().map_or(0, |e| e.seq);
     session.out.answer(format!(
-        "{section} written, entry {seq}; next: firebreak report build"
+        "{section} written, entry {seq}; next: firebreak report build --incident {}",
+        custody.id()
     ));
     Ok(Exit::Ok)
 }

@@ -9,11 +9,11 @@ use firebreak_evidence::verify::{Anchor, Given, Policy, Report, verify};
 
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
-use crate::cli::output::{clean, grouped};
+use crate::cli::output::{clean, clean_line, grouped};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::ExhibitChecked;
-use crate::incident::{Draft, History, kind};
+use crate::incident::{Draft, History, IncidentId, kind};
 use crate::port::Ledger as _;
 
 /// Arguments of `firebreak verify`.
@@ -47,7 +47,18 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
             Some(unhex(text).ok_or_else(|| CliError::usage("--expect-seal wants 64 hex digits"))?)
         }
     };
-    let (path, custody) = place(session, args)?;
+    let Place {
+        path,
+        custody,
+        unopened,
+    } = place(session, args)?;
+    if let Some(e) = &unopened {
+        session.out.tell(format!(
+            "error[{}]: {}; its folder is verified as any folder, without what this host knows of it",
+            e.code,
+            clean_line(&e.message)
+        ));
+    }
     let mut from_state = false;
     if fingerprints.is_empty()
         && let Some(custody) = &custody
@@ -79,10 +90,21 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
     let report = verify(&source, &policy, &given);
     if session.out.json {
         let pinned: Vec<String> = fingerprints.iter().map(Fingerprint::hex).collect();
-        let value = serde_json::json!({"schema": "firebreak/verify/v1", "path": path, "fingerprints": pinned, "fingerprint_from_this_host": from_state, "report": report});
+        let not_opened = unopened
+            .as_ref()
+            .map(|e| serde_json::json!({"code": e.code, "message": e.message}));
+        let value = serde_json::json!({"schema": "firebreak/verify/v1", "path": path, "fingerprints": pinned, "fingerprint_from_this_host": from_state, "not_opened": not_opened, "report": report});
         session.out.document(&value)?;
     }
     session.out.answer(clean(&report.to_string()));
+    if report.exit == 23
+        && let Some(custody) = &custody
+    {
+        session.out.answer(format!(
+            "next: firebreak evidence seal --bag N --incident {0}, or firebreak resume {0} where a run opened it",
+            custody.id()
+        ));
+    }
     if from_state && let Some(f) = fingerprints.first() {
         session.out.answer(format!("\nPinned: {}\n        (from this host's own incident; a stranger pins it from paper with --fingerprint)", grouped(&f.hex())));
     }
@@ -95,7 +117,11 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
             e.message
         ));
     }
-    Ok(verdict(report.exit))
+    // What this host remembers and the folder does not reproduce is tampering, whatever the folder says of itself.
+    match unopened {
+        Some(e) if e.exit == Exit::Tampered => Ok(Exit::Tampered),
+        _ => Ok(verdict(report.exit)),
+    }
 }
 
 /// Turns the verifier's exit code into ours.
@@ -109,20 +135,54 @@ pub fn verdict(code: u8) -> Exit {
     }
 }
 
-fn place(session: &Session, args: &VerifyArgs) -> Result<(PathBuf, Option<Custody>), CliError> {
+/// What is verified.
+struct Place {
+    path: PathBuf,
+    /// The incident, where it is one of this host and opens.
+    custody: Option<Custody>,
+    /// Why it does not open.
+    unopened: Option<CliError>,
+}
+
+fn place(session: &Session, args: &VerifyArgs) -> Result<Place, CliError> {
     if let Some(path) = &args.path {
-        return Ok((path.clone(), None));
+        return Ok(Place {
+            path: path.clone(),
+            custody: None,
+            unopened: None,
+        });
     }
-    if args.last && session.asked.is_none() {
-        let custody = newest(session)?;
-        return Ok((custody.place().to_owned(), Some(custody)));
+    let id = match session.chosen() {
+        _ if args.last && session.asked.is_none() => newest(session)?,
+        Ok(Some(id)) => id,
+        Ok(None) => return session.incident().map(Place::of),
+        Err(e) => return Err(e),
+    };
+    if !session.has_ledger(&id) {
+        return session.open(&id).map(Place::of);
     }
-    let custody = session.incident()?;
-    Ok((custody.place().to_owned(), Some(custody)))
+    Ok(match session.open(&id) {
+        Ok(custody) => Place::of(custody),
+        Err(e) => Place {
+            path: session.places.incident(&id),
+            custody: None,
+            unopened: Some(e),
+        },
+    })
+}
+
+impl Place {
+    fn of(custody: Custody) -> Self {
+        Place {
+            path: custody.place().to_owned(),
+            custody: Some(custody),
+            unopened: None,
+        }
+    }
 }
 
 /// The incident whose ledger was written last.
-fn newest(session: &Session) -> Result<Custody, CliError> {
+fn newest(session: &Session) -> Result<IncidentId, CliError> {
     let mut newest = None;
     for id in session.places.incidents()? {
         let ledger = session.places.incident(&id).join("ledger/ledger.jsonl");
@@ -133,9 +193,8 @@ fn newest(session: &Session) -> Result<Custody, CliError> {
             newest = Some((at, id));
         }
     }
-    match newest {
-        Some((_, id)) => session.open(&id),
-        None => Err(CliError::new(
+    newest.map(|(_, id)| id).ok_or_else(|| {
+        CliError::new(
             Exit::Usage,
             "FB1111",
             format!(
@@ -143,8 +202,8 @@ fn newest(session: &Session) -> Result<Custody, CliError> {
                 session.places.root.display()
             ),
         )
-        .hint("firebreak verify PATH")),
-    }
+        .hint("firebreak verify PATH")
+    })
 }
 
 /// Tells the ledger of an open incident what was found, once per bag and verdict.

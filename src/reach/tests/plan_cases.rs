@@ -205,6 +205,9 @@ fn a_pod_that_is_isolated_already_is_left_as_it_is() {
     ours.labels = labels("firebreak/containment=other");
     world.policies.push(ours);
     world.pods[0].labels = labels("firebreak/quarantine=other");
+    world.pods[0].annotations = crate::reach::isolation::GUARDS
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
     let plan = plan(&world);
     assert!(plan.already && plan.containment == "other" && !plan.has_phase_b());
     assert!(plan.in_the_end.is_denied());

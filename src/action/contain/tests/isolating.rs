@@ -221,6 +221,22 @@ async fn a_host_network_pod_is_blocked_with_what_to_do_instead() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_not_there_and_a_selector_that_names_none_are_refused_by_the_preview() {
+    let world = shop(3);
+    let cx = world.step("isolate");
+    for args in [
+        json!({"namespace": "shop", "pod": "web-77"}),
+        json!({"namespace": "shop", "selector": "app=nothing"}),
+        json!({"namespace": "shop", "pod": "web-0", "uid": "uid-of-another"}),
+    ] {
+        let preview = IsolateWorkload.preview(&cx, &args).await;
+        let preview = preview.expect("a preview");
+        assert_eq!(preview.blocked.len(), 1, "{args}");
+        assert!(!preview.already);
+    }
+}
+
+#[tokio::test]
 async fn a_preview_changes_nothing_names_the_facts_and_binds_them() {
     let world = shop(3);
     let before = picture(&world);

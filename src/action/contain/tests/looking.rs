@@ -45,8 +45,17 @@ impl ClusterView for World {
     async fn events(&self, _: &str, _: &str) -> Result<Vec<Value>, PortError> {
         Ok(Vec::new())
     }
-    async fn may(&self, _: &[Right]) -> Result<Vec<RightAnswer>, PortError> {
-        Ok(Vec::new())
+    async fn may(&self, rights: &[Right]) -> Result<Vec<RightAnswer>, PortError> {
+        let lacks = self.lock().lacks.clone();
+        let missing = rights
+            .iter()
+            .filter(|r| Some(&r.resource) == lacks.as_ref());
+        Ok(missing
+            .map(|r| RightAnswer {
+                right: r.clone(),
+                allowed: Some(false),
+            })
+            .collect())
     }
     async fn enforcement(&self) -> Result<Enforcement, PortError> {
         Ok(Enforcement {

@@ -229,3 +229,145 @@ async fn undo_after_a_kill_between_a_write_and_its_record_gives_everything_back(
         as_found(&found, &world);
     }
 }
+
+fn our_policy(world: &World) -> String {
+    let s = world.lock();
+    let ours = |p: &&crate::reach::cluster::NetworkPolicy| p.name.starts_with("firebreak-");
+    s.cluster
+        .policies
+        .iter()
+        .find(ours)
+        .expect("ours")
+        .name
+        .clone()
+}
+
+async fn preview(world: &World) -> Result<crate::action::Preview, crate::action::ActionError> {
+    let args = json!({"namespace": "shop", "pod": "web-0"});
+    ReleaseWorkload.preview(&world.step("release"), &args).await
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_found_before_anything_is_given_back() {
+    let (_, world) = isolated().await;
+    let policy = our_policy(&world);
+    preview(&world).await.expect("every right is there");
+    world.lock().always = Some((policy, Fault::Refused));
+    let error = preview(&world).await.expect_err("denied");
+    assert_eq!((error.class, error.code), (Class::Denied, "FB0405"));
+    assert_eq!(error.hint.as_deref(), Some("firebreak permissions release"));
+    world.lock().always = Some(("web-0".into(), Fault::Refused));
+    let error = preview(&world).await.expect_err("denied");
+    assert_eq!(error.class, Class::Denied);
+}
+
+#[tokio::test]
+async fn a_right_that_went_missing_half_way_is_denied_and_a_second_try_ends_it() {
+    let (found, world) = isolated().await;
+    let policy = our_policy(&world);
+    world.lock().always = Some((policy, Fault::Refused));
+    let error = release(&world).await.expect_err("denied");
+    assert_eq!((error.class, error.code), (Class::Denied, "FB0405"));
+    let hint = error.hint.expect("what to type");
+    assert!(hint.contains("kubectl delete networkpolicy"), "{hint}");
+    world.lock().always = None;
+    let args = json!({"namespace": "shop", "pod": "web-0"});
+    let looked = ReleaseWorkload.observe(&world.step("release"), &args).await;
+    assert_eq!(looked.expect("looked"), crate::action::Observed::NotDone);
+    assert!(!preview(&world).await.expect("a preview").already);
+    release(&world).await.expect("released");
+    as_found(&found, &world);
+}
+
+#[tokio::test]
+async fn a_pod_whose_labels_do_not_come_back_stays_denied() {
+    let (found, world) = isolated().await;
+    // The deletion cost first, then the labels.
+    let labels = world.lock().writes + 2;
+    world.lock().fault = Some((labels, Fault::Refused));
+    let error = release(&world).await.expect_err("denied");
+    assert_eq!(error.class, Class::Denied, "{error}");
+    let pod = world.pod("web-0");
+    assert!(
+        pod.labels.contains_key("firebreak/quarantine"),
+        "no label of ours and none of its own: nothing would deny it: {:?}",
+        pod.labels
+    );
+    assert_eq!(world.lock().cluster.policies.len(), 2);
+    release(&world).await.expect("released");
+    as_found(&found, &world);
+}
+
+#[tokio::test]
+async fn a_release_says_what_is_true_for_the_owner_of_the_pod() {
+    for (owner, words) in [
+        (Some("ReplicaSet"), "ReplicaSet/web-7d9 takes the pod back"),
+        (
+            Some("StatefulSet"),
+            "belongs to StatefulSet/web-7d9 all along",
+        ),
+        (Some("DaemonSet"), "belongs to DaemonSet/web-7d9 all along"),
+        (None, "nobody owns the pod"),
+    ] {
+        let world = shop(3);
+        if owner != Some("ReplicaSet") {
+            let mut s = world.lock();
+            s.cluster.controllers.clear();
+            let of = |kind: &str| crate::reach::cluster::Owner {
+                kind: kind.into(),
+                name: "web-7d9".into(),
+                uid: "uid-owner".into(),
+            };
+            s.cluster.pods[0].owner = owner.map(of);
+        }
+        let args = json!({"namespace": "shop", "pod": "web-0", "isolate_first": true});
+        IsolateWorkload
+            .apply(&world.step("isolate"), &args)
+            .await
+            .expect("isolated");
+        let preview = preview(&world).await.expect("a preview");
+        let text = preview.blast_radius.join("; ");
+        assert!(text.contains(words), "{owner:?}: {text}");
+        let says_replicaset = format!("{preview:?}").contains("ReplicaSet");
+        assert_eq!(says_replicaset, owner == Some("ReplicaSet"), "{preview:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bare_pod_gets_no_deletion_cost_that_nobody_reads() {
+    let world = shop(3);
+    world.lock().cluster.controllers.clear();
+    world.lock().cluster.pods[0].owner = None;
+    let found = world.pod("web-0");
+    let args = json!({"namespace": "shop", "pod": "web-0", "isolate_first": true});
+    IsolateWorkload
+        .apply(&world.step("isolate"), &args)
+        .await
+        .expect("isolated");
+    let before = world.lock().writes;
+    release(&world).await.expect("released");
+    assert_eq!(world.lock().writes - before, 3, "labels, ours, policy");
+    assert_eq!(world.pod("web-0").labels, found.labels);
+}
+
+#[tokio::test]
+async fn a_release_that_could_not_remove_our_throw_away_pods_is_refused_beforehand() {
+    let (_, world) = isolated().await;
+    let spec = crate::port::CanarySpec {
+        namespace: "firebreak-hands".into(),
+        name: "firebreak-canary-00000000".into(),
+        node: "node-1".into(),
+        image: "busybox".into(),
+        quarantine: "x".into(),
+    };
+    super::super::canary::announce(&world.step("canary"), &spec).expect("written");
+    let shown = preview(&world).await.expect("a preview").changes;
+    assert!(
+        shown.iter().any(|c| c.contains("throw-away pods")),
+        "{shown:?}"
+    );
+    world.lock().lacks = Some("replicasets".into());
+    let error = preview(&world).await.expect_err("denied");
+    assert_eq!((error.class, error.code), (Class::Denied, "FB0405"));
+    assert!(error.message.contains("replicasets"), "{error}");
+}

@@ -64,6 +64,8 @@ pub(super) struct State {
     pub stalled: Vec<String>,
     /// Probes that the plugin lets through before it enforces.
     pub late: usize,
+    /// A resource for which every right is missing.
+    pub lacks: Option<String>,
     /// Objects made so far.
     pub made: usize,
 }
@@ -89,6 +91,7 @@ impl World {
             ledger: Arc::new(self.clone()),
             custody: None,
             documents: None,
+            files: Arc::new(crate::action::NoFiles),
             ports: Ports {
                 cluster: Some(Cluster {
                     view: Arc::new(self.clone()),
@@ -104,6 +107,13 @@ impl World {
             deadline: Duration::from_secs(60),
             cancel,
             progress: Arc::new(|_| {}),
+        }
+    }
+    /// A context of the same step in another run: somebody typed the command again instead of `resume`.
+    pub(super) fn step_of_another_run(&self, step: &str) -> Context {
+        Context {
+            run: RunId::parse("run-bbbbbbbbbbbbbbbb").expect("run"),
+            ..self.step(step)
         }
     }
     /// The dead process is started again.
