@@ -35,7 +35,7 @@ const WALLS: [(&str, &[&str]); 12] = [
 ];
 
 /// Third-party crates that only one room may name.
-const ONLY: [(&str, &[&str]); 24] = [
+const ONLY: [(&str, &[&str]); 26] = [
     ("aws_config", &["adapter"]),
     ("aws_credential_types", &["adapter"]),
     ("aws_sdk_account", &["adapter"]),
@@ -60,6 +60,8 @@ const ONLY: [(&str, &[&str]); 24] = [
     ("rustls", &["adapter"]),
     ("rustls_native_certs", &["adapter"]),
     ("tokio_rustls", &["adapter"]),
+    ("tokio_postgres", &["adapter"]),
+    ("tokio_postgres_rustls", &["adapter"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
