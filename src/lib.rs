@@ -21,8 +21,9 @@
 //! |---|---|---|
 //! | [`incident`] | domain nouns and the ledger's entries as types; pure | nothing of ours |
 //! | [`reach`] | who can reach whom under which policies; the relabel solver; pure | `incident` |
-//! | [`rotation`] | which credentials, in which order, and what comes next for each; pure | `incident`, shapes of `port` |
-//! | [`playbook`] | read, check, explain playbooks; pure | `incident`, the action registry |
+//! | [`condition`] | what a person may write as a condition or a selection: CEL, three-valued; pure | nothing of ours |
+//! | [`rotation`] | which credentials, in which order, and what comes next for each; pure | `incident`, `condition`, shapes of `port` |
+//! | [`playbook`] | read, check, explain playbooks; pure | `incident`, `condition`, the action registry |
 //! | [`plan`] | playbook + scope + observed state → plan, approvals; pure | `incident`, `playbook`, the action registry |
 //! | [`port`] | what we need from outside, in the responder's words | `incident`, `reach` |
 //! | [`custody`] | taking exhibits in, sealing, the durable ledger; drives the evidence crate | `incident`, `port` |
@@ -37,6 +38,7 @@
 //! without adapters (`--no-default-features`), and the evidence crate alone.
 
 pub mod action;
+pub mod condition;
 pub mod custody;
 pub mod incident;
 pub mod plan;

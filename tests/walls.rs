@@ -7,29 +7,36 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Each room with the rooms it may name. `cli` and `drill` are the composition roots.
-const WALLS: [(&str, &[&str]); 12] = [
+const WALLS: [(&str, &[&str]); 14] = [
     ("incident", &[]),
     ("reach", &["incident"]),
-    ("playbook", &["incident", "action::registry"]),
+    ("condition", &[]),
+    ("rotation", &["incident", "condition", "port"]),
+    ("playbook", &["incident", "condition", "action::registry"]),
     ("plan", &["incident", "playbook", "action::registry"]),
     ("port", &["incident", "reach"]),
     ("custody", &["incident", "port"]),
-    ("action", &["incident", "reach", "port", "report"]),
+    (
+        "action",
+        &[
+            "incident", "condition", "reach", "rotation", "port", "report",
+        ],
+    ),
     ("run", &["incident", "playbook", "plan", "action", "port"]),
     ("report", &["incident"]),
     ("adapter", &["incident", "reach", "port"]),
     (
         "drill",
         &[
-            "incident", "reach", "playbook", "plan", "action", "port", "custody", "run", "report",
-            "adapter",
+            "incident", "reach", "rotation", "playbook", "plan", "action", "port", "custody", "run",
+            "report", "adapter",
         ],
     ),
     (
         "cli",
         &[
-            "incident", "reach", "playbook", "plan", "action", "port", "custody", "run", "report",
-            "adapter", "drill",
+            "incident", "reach", "rotation", "playbook", "plan", "action", "port", "custody", "run",
+            "report", "adapter", "drill",
         ],
     ),
 ];

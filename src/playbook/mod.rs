@@ -9,11 +9,10 @@
 //!
 //! It may know `incident` and the action registry.
 
-pub mod condition;
+pub use crate::condition;
 pub mod duration;
 pub mod embedded;
 pub mod explain;
-mod expression;
 pub mod fill;
 pub mod finding;
 pub mod lint;

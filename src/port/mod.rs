@@ -77,6 +77,21 @@ pub struct Estate {
     pub leases: Arc<dyn Leases>,
     /// The incident's fingerprint key.
     pub fingerprint: Arc<FingerprintKey>,
+    /// Emergency access as the configuration names it; empty = none is configured, which is said and refuses nothing for one person alone.
+    pub break_glass: Vec<BreakGlassPath>,
+    /// Every endpoint is on this host: a double or a drill. Only then may waits be shorter than the defaults.
+    pub loopback: bool,
+}
+
+/// One way in that must keep working: a named profile, and who it must turn out to be.
+#[derive(Clone)]
+pub struct BreakGlassPath {
+    /// Profile.
+    pub profile: String,
+    /// The ARN that its `identity` must answer with.
+    pub arn: String,
+    /// The account through it.
+    pub cloud: Arc<dyn Cloud>,
 }
 
 /// Everything an action may use.

@@ -220,6 +220,8 @@ impl SimEstate {
             workloads: Some(self.clone()),
             leases: self.clone(),
             fingerprint,
+            break_glass: Vec::new(),
+            loopback: true,
         }
     }
     /// The world as it is now, to look at.
