@@ -19,7 +19,12 @@ const WALLS: [(&str, &[&str]); 14] = [
     (
         "action",
         &[
-            "incident", "condition", "reach", "rotation", "port", "report",
+            "incident",
+            "condition",
+            "reach",
+            "rotation",
+            "port",
+            "report",
         ],
     ),
     ("run", &["incident", "playbook", "plan", "action", "port"]),
@@ -28,15 +33,15 @@ const WALLS: [(&str, &[&str]); 14] = [
     (
         "drill",
         &[
-            "incident", "reach", "rotation", "playbook", "plan", "action", "port", "custody", "run",
-            "report", "adapter",
+            "incident", "reach", "rotation", "playbook", "plan", "action", "port", "custody",
+            "run", "report", "adapter",
         ],
     ),
     (
         "cli",
         &[
-            "incident", "reach", "rotation", "playbook", "plan", "action", "port", "custody", "run",
-            "report", "adapter", "drill",
+            "incident", "reach", "rotation", "playbook", "plan", "action", "port", "custody",
+            "run", "report", "adapter", "drill",
         ],
     ),
 ];
