@@ -44,3 +44,6 @@ pub use rotate_credentials::RotateCredentials;
 pub fn actions(to: Actions) -> Actions {
     to.with(PlanRotation).with(RotateCredentials)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Planning and killing on the simulated shop.
+
+mod planning;
+mod scene;
