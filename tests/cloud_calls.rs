@@ -2,13 +2,17 @@
 #![cfg(feature = "adapters")]
 
 use std::collections::VecDeque;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firebreak::adapter::aws::{Aws, Kind, Options, Pace, Rates, Service, connect};
 use firebreak::port::{Cause, PortError, Principal, Secret, Signer};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 /// What the server does with one request.
 #[derive(Debug, Clone)]
@@ -77,7 +81,11 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, asked: Asked, script: Arc<Mutex<VecDeque<Does>>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    asked: Asked,
+    script: Arc<Mutex<VecDeque<Does>>>,
+) {
     let mut bytes = Vec::new();
     loop {
         let mut buffer = [0; 4096];
@@ -252,4 +260,116 @@ async fn an_intruders_words_reach_nobodys_terminal_unclean() {
     let put = aws.cloud.put_inline_policy(&user, "p", "{}").await;
     let said = put.expect_err("refused").to_string();
     assert!(!said.contains('\u{202e}') && !said.contains("hunter2") && !said.contains('\u{1b}'));
+}
+
+/// A certificate for `localhost` that only a bundle of one's own can trust; `None` without openssl.
+fn certificate(folder: &Path) -> Option<()> {
+    std::fs::create_dir_all(folder).expect("own folder");
+    let made = Command::new("openssl")
+        .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost".split(' '))
+        .args("-addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem".split(' '))
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .current_dir(folder)
+        .output();
+    match made {
+        Ok(out) => assert!(out.status.success(), "{out:?}"),
+        Err(e) => {
+            eprintln!("SKIPPED: needs openssl ({e})");
+            return None;
+        }
+    }
+    Some(())
+}
+
+#[tokio::test]
+async fn a_bundle_of_ones_own_is_trusted_and_an_unknown_certificate_is_not() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cloud-tls");
+    let Some(()) = certificate(&folder) else {
+        return;
+    };
+    let chain = CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).expect("a key");
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .expect("a server");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                tokio::spawn(serve(stream, Asked::default(), Arc::default()));
+            }
+        }
+    });
+    let plain = Server::start(&[]).await;
+    let options = |ca_file| {
+        let mut options = plain.options();
+        options.endpoint = Some(format!("https://localhost:{port}"));
+        options.ca_file = ca_file;
+        options
+    };
+    let trusted = connect(options(Some(folder.join("cert.pem")))).await;
+    assert_eq!(trusted.expect("trusted").identity.account, "123456789012");
+    let refused = connect(options(None)).await.err().expect("not trusted");
+    assert_eq!(refused.cause, Cause::Unreachable, "{refused}");
+    assert!(refused.detail.contains("certificate"), "{refused}");
+}
+
+/// Keeps all that anybody traces.
+struct Recorder(Arc<Mutex<String>>);
+
+impl tracing::field::Visit for Recorder {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let mut all = self.0.lock().expect("records");
+        all.push_str(&format!("{field}={value:?}\n"));
+    }
+}
+
+impl tracing::Subscriber for Recorder {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        span.record(&mut Recorder(Arc::clone(&self.0)));
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        values.record(&mut Recorder(Arc::clone(&self.0)));
+    }
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut Recorder(Arc::clone(&self.0)));
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn a_subscriber_that_wants_everything_gets_no_secret() {
+    const VALUE: &str = "pl4nted-n3w-passw0rd";
+    const TOKEN: &str = "pl4nted-s3ss10n-t0ken";
+    let records = Arc::new(Mutex::new(String::new()));
+    let subscriber = Recorder(Arc::clone(&records));
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    let server = Server::start(&[Does::HangUp]).await;
+    let mut options = server.options();
+    options.signer = Some(Signer {
+        id: "ASIAOURS".into(),
+        secret: Secret::new("ours".into()),
+        token: Some(Secret::new(TOKEN.into())),
+    });
+    let aws = connect(options).await.expect("connected");
+    let (id, value) = ("0".repeat(32), Secret::new(VALUE.into()));
+    let put = aws.vault.put("shop/db", &id, &value, &["AWSPENDING"]);
+    put.await.expect_err("it hangs up");
+    assert_eq!((server.times(VALUE), server.times(TOKEN)), (1, 1));
+    let records = records.lock().expect("records");
+    for secret in [VALUE, TOKEN] {
+        assert!(!records.contains(secret), "a record holds a secret");
+    }
 }

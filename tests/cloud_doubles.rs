@@ -191,6 +191,22 @@ async fn a_wrong_secret_is_told_from_a_dead_key() {
 }
 
 #[tokio::test]
+async fn an_unknown_key_does_not_connect_and_is_told_what_that_may_mean() {
+    let Some(double) = double(Which::Ministack) else {
+        return;
+    };
+    let mut options = double.options("run-1");
+    options.signer = Some(Signer {
+        id: "AKIAUNKNOWN".into(),
+        ..root()
+    });
+    let e = connect(options).await.err().expect("refused");
+    assert_eq!(e.cause, Cause::Refused);
+    assert!(e.detail.starts_with("InvalidClientTokenId: "), "{e}");
+    assert!(e.detail.contains("inactive, deleted"), "{e}");
+}
+
+#[tokio::test]
 async fn caller_identity_answers_under_deny_all_and_other_calls_do_not() {
     let Some(s) = Scene::ministack("denied").await else {
         return;
@@ -406,10 +422,11 @@ async fn a_secret_is_promoted_by_compare_and_swap(which: Which) {
     let none = vault.describe(name).await.expect_err("none yet");
     assert_eq!(none.cause, Cause::NotFound);
     let created = vault.create(name, TOKENS[0], &value("old"), &tags).await;
-    let arn = created.expect("made").value;
+    assert_eq!(created.expect("made").value, TOKENS[0]);
     let taken = vault.create(name, TOKENS[3], &value("x"), &tags).await;
     assert_eq!(taken.expect_err("taken").cause, Cause::Conflict);
-    let seen = vault.describe(&arn).await.expect("seen").value;
+    let seen = vault.describe(name).await.expect("seen").value;
+    let arn = seen.arn.clone();
     assert_eq!(seen.holder(CURRENT), Some(TOKENS[0]));
     assert_eq!(seen.tags, Some(tags));
     let put = vault.put(&arn, TOKENS[1], &value("new"), &[PENDING]).await;
@@ -516,6 +533,11 @@ async fn one_of_twenty_wins_the_lease(which: Which) {
         }
     }
     let held = last.expect("a winner");
+    // A renewal whose reply was lost leaves us with an old tag, and the lease is ours all the same.
+    for minutes in [25, 30] {
+        let renewed = leases.renew(&held, now + TimeDelta::minutes(minutes)).await;
+        renewed.expect("renewed");
+    }
     let held = leases
         .renew(&held, now + TimeDelta::minutes(30))
         .await

@@ -68,6 +68,7 @@ impl Incident {
             key: String::new(),
             ledger: self.custody.ledger(),
             documents: None,
+            files: self.custody.clone(),
             custody: Some(self.custody.clone()),
             ports: Ports {
                 cluster: Some(connected.cluster),

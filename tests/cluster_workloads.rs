@@ -9,10 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebreak::adapter::kube::{ConnectOptions, connect};
+use firebreak::adapter::postgres::PostgresServers;
 use firebreak::incident::body::ObjectRef;
-use firebreak::port::{Cause, Rollout, Secret, SecretWrite, WORKLOAD_RIGHTS, Workloads};
+use firebreak::port::{
+    Cause, Database, HostRandom, Login, LoginAnswer, Rollout, Secret, SecretWrite, WORKLOAD_RIGHTS,
+    Workloads,
+};
+use firebreak::rotation::password::{generate, scram_verifier};
 use serde_json::json;
-use support::lab::{Lab, Namespace, PATIENCE};
+use support::lab::{Lab, Namespace, PATIENCE, wait_for};
 use support::own_folder;
 
 /// A consumer that does not start with the password `wrong`, and others that use the Secret in other ways.
@@ -356,4 +361,78 @@ async fn a_workload_is_rolled_out_once_and_its_trouble_is_told() {
         .await
         .expect_err("another one");
     assert_eq!(e.cause, Cause::Conflict, "{e}");
+}
+
+#[tokio::test]
+async fn a_password_is_replaced_under_a_consumer_that_logs_in_all_the_time() {
+    let Some(lab) = Lab::find() else { return };
+    let ns = lab.namespace("orders");
+    let Some(orders) = lab.orders(&ns) else {
+        return;
+    };
+    let (servers, role) = (PostgresServers::new(), ns.name.clone());
+    let workloads = with_least_rights(&lab, &ns).await;
+    let secret = workloads
+        .secret(&ns.name, "orders-db")
+        .await
+        .expect("it is read");
+    let old = &secret.data["password"];
+    let new = generate(&HostRandom).expect("the host has randomness");
+    let login = |password: &Secret| Login {
+        role: role.clone(),
+        password: password.duplicate(),
+    };
+
+    let verifier = scram_verifier(&new);
+    let set = servers.set_verifier(&orders.primary, &orders.admin, &role, &verifier);
+    set.await.expect("it is set");
+    let change = SecretWrite {
+        object: &secret.object,
+        expect: [("password".to_owned(), Some(old))].into(),
+        set: [("password".to_owned(), &new)].into(),
+    };
+    workloads
+        .write_secret(&change)
+        .await
+        .expect("it is written");
+    let found = workloads
+        .consumers(&ns.name, "orders-db")
+        .await
+        .expect("they are found");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let consumer = &found[0].object;
+    workloads
+        .restart(consumer, Some("run-1"))
+        .await
+        .expect("it is rolled out");
+    wait_for_rollout(&workloads, consumer, Rollout::complete).await;
+
+    let seen = servers.role(&orders.primary, &orders.admin, &role).await;
+    let t_set = seen.expect("it is seen").server_now;
+    for server in [&orders.primary, &orders.replica] {
+        let ended = servers
+            .end_sessions(server, &orders.admin, &role, t_set)
+            .await;
+        assert_eq!(ended.expect("they are ended").out_of_reach, 0);
+        let refused = servers.try_login(server, &login(old)).await;
+        let LoginAnswer::Refused { sqlstate, .. } = refused.expect("the server answers") else {
+            panic!("the old password opens {server}");
+        };
+        assert_eq!(sqlstate, "28P01");
+        let accepted = servers.try_login(server, &login(&new)).await;
+        let accepted = accepted.expect("the server answers");
+        assert!(
+            matches!(accepted, LoginAnswer::Accepted { .. }),
+            "{accepted:?}"
+        );
+    }
+    // The consumer's open session was ended, and it is back by itself.
+    wait_for("orders to open its session again", || {
+        let pods = ns.pods("app=orders");
+        // An old pod may still be on its way out.
+        let log = |pod: &String| ns.try_kubectl(["logs", pod]).stdout;
+        let log = |pod: &String| String::from_utf8_lossy(&log(pod)).into_owned();
+        let back = |log: String| log.contains("session ended") && log.trim().ends_with("accepted");
+        pods.iter().map(log).all(back).then_some(())
+    });
 }

@@ -47,7 +47,19 @@ const WALLS: [(&str, &[&str]); 14] = [
 ];
 
 /// Third-party crates that only one room may name.
-const ONLY: [(&str, &[&str]); 12] = [
+const ONLY: [(&str, &[&str]); 26] = [
+    ("aws_config", &["adapter"]),
+    ("aws_credential_types", &["adapter"]),
+    ("aws_sdk_account", &["adapter"]),
+    ("aws_sdk_cloudtrail", &["adapter"]),
+    ("aws_sdk_iam", &["adapter"]),
+    ("aws_sdk_s3", &["adapter"]),
+    ("aws_sdk_secretsmanager", &["adapter"]),
+    ("aws_sdk_sts", &["adapter"]),
+    ("aws_smithy_http_client", &["adapter"]),
+    ("aws_smithy_runtime_api", &["adapter"]),
+    ("aws_smithy_types", &["adapter"]),
+    ("aws_types", &["adapter"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
@@ -60,6 +72,8 @@ const ONLY: [(&str, &[&str]); 12] = [
     ("rustls", &["adapter"]),
     ("rustls_native_certs", &["adapter"]),
     ("tokio_rustls", &["adapter"]),
+    ("tokio_postgres", &["adapter"]),
+    ("tokio_postgres_rustls", &["adapter"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

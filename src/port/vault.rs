@@ -82,7 +82,7 @@ pub trait Vault: Send + Sync {
     async fn describe(&self, id: &str) -> Result<Answer<SecretSeen>, PortError>;
     /// One version's value. `NotFound` when there is no such version or label.
     async fn read(&self, id: &str, version: &VersionRef) -> Result<SecretVersion, PortError>;
-    /// Makes a secret whose first version has id `token` and is current. `Conflict` when the name is taken.
+    /// Makes a secret whose first version has id `token` and is current. `Conflict` when the name is taken. Answers the version id.
     async fn create(
         &self,
         name: &str,

@@ -87,7 +87,7 @@ pub struct Rollout {
     pub updated: u32,
     /// Replicas available.
     pub available: u32,
-    /// Replicas in all: more than `desired` while old ones go.
+    /// Replicas in all, those that are told to end and still run among them: more than `desired` while old ones go.
     pub total: u32,
     /// When the oldest pod that still runs was made.
     pub oldest_pod: Option<DateTime<Utc>>,

@@ -67,6 +67,18 @@ impl Documents for Folder {
     }
 }
 
+impl RunFiles for Folder {
+    fn pin(&self, _: &str, _: &[u8]) -> io::Result<()> {
+        Err(io::Error::other("a document pins nothing"))
+    }
+    fn pinned(&self, _: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    fn lock_run(&self, _: &RunId) -> io::Result<Option<LockGuard>> {
+        Ok(None)
+    }
+}
+
 struct Still;
 
 impl Clock for Still {
@@ -98,7 +110,8 @@ fn context(folder: Arc<Folder>) -> Context {
         key: "0".repeat(32),
         ledger: Arc::new(Memory(Mutex::new(history))),
         custody: None,
-        documents: Some(folder),
+        documents: Some(folder.clone()),
+        files: folder,
         ports: Ports {
             cluster: None,
             estate: None,

@@ -26,6 +26,7 @@ POD_RANGE=10.$NUMBER.0.0/24        # what the controller manager gives the first
 SERVICE_CIDR=10.96.0.0/16
 API_SERVICE_IP=10.96.0.1
 INTERNET_IP=198.51.100.10
+CLOUD_IP=198.51.100.30             # endpoint of the cloud account, if there is one
 METADATA_IP=169.254.169.254
 DATABASE_IP=198.51.100.20          # PostgreSQL, where it is installed
 REPLICA_IP=198.51.100.21           # its streaming replica

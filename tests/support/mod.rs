@@ -1,10 +1,13 @@
-//! What tests share: the lab ([`lab`]), a real database ([`postgres`]), a proxy that loses replies ([`proxy`]) and
-//! somebody who types our commands (`responder`), and a user at a shell ([`user`]).
+//! What tests share: the lab ([`lab`]), a real database ([`postgres`]), a proxy that loses replies ([`proxy`]), doubles of a cloud
+//! account (`doubles`) with a proxy of their own before them ([`aws`]), somebody who types our commands (`responder`), and a user at a
+//! shell (`user`).
 //!
 //! Each file in `tests/` is a program of its own and uses its part of this; the rest would be reported as dead code.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its part")]
 
 use std::path::{Path, PathBuf};
+
+pub use aws_fault_proxy as aws;
 
 pub mod books;
 #[cfg(feature = "adapters")]

@@ -322,7 +322,7 @@ mod tests {
     fn a_bundle_without_certificates_is_refused_and_named() {
         let mut options = Options::of_run("r", PathBuf::new());
         options.ca_file = Some(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into());
-        let e = trust(&options).err().expect("no certificate");
+        let e = trust(&options).expect_err("no certificate");
         assert!(e.to_string().contains("Cargo.toml"), "{e}");
     }
 }

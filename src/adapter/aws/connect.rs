@@ -50,7 +50,6 @@ pub struct Aws {
     pub rates: Arc<Rates>,
     /// The server's clock minus ours, in seconds.
     pub offset_s: Option<i64>,
-    pub(super) inner: Arc<Inner>,
 }
 
 impl Aws {
@@ -104,7 +103,6 @@ pub async fn connect(options: Options) -> Result<Aws, PortError> {
         region,
         rates,
         offset_s,
-        inner,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Nothing that the SDK copies may be logged.
 //!
-//! The SDK traces requests with their bodies, new secrets among them, and redacts answers unless `LOG_SENSITIVE_BODIES` is set. firebreak
-//! has no subscriber, so that nothing is written whatever `RUST_LOG` says; who adds one must pass every record by [`allowed`].
+//! Below INFO the SDK traces whole requests and answers, and shows secrets in answers when `LOG_SENSITIVE_BODIES` is set; which bodies of
+//! requests it shows depends on its settings. So the build caps `tracing` at INFO (and `log` at WARN, for the database client): such records
+//! are not compiled in, whatever a subscriber or `RUST_LOG` asks for. What is left is to refuse the variable.
 
 use std::ffi::OsString;
 
@@ -9,21 +10,6 @@ use crate::port::{Cause, PortError};
 
 /// Makes the SDK show the secrets in answers.
 const VARIABLE: &str = "LOG_SENSITIVE_BODIES";
-
-/// How loud a record is, as logging crates order it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Loud {
-    /// Errors.
-    Error,
-    /// Warnings.
-    Warn,
-    /// The story.
-    Info,
-    /// Details.
-    Debug,
-    /// Everything.
-    Trace,
-}
 
 /// Refuses to work where secrets would be shown. To be called before anything else; unsetting the variable is not ours to do.
 ///
@@ -47,18 +33,6 @@ fn refuse(value: Option<OsString>) -> Result<(), PortError> {
     }
 }
 
-/// The hard cap for a logging subscriber, which no filter may lift: below it records hold secrets.
-pub fn allowed(target: &str, loud: Loud) -> bool {
-    let root = target.split("::").next().unwrap_or(target);
-    let most = match root {
-        "tokio_postgres" | "postgres_protocol" => Loud::Warn,
-        "hyper" | "hyper_util" | "kube" | "kube_client" | "rustls" | "h2" | "tower" => Loud::Info,
-        _ if root.starts_with("aws_") => Loud::Info,
-        _ => return true,
-    };
-    loud <= most
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,20 +47,8 @@ mod tests {
     }
 
     #[test]
-    fn records_that_hold_secrets_are_never_allowed() {
-        assert!(!allowed(
-            "aws_smithy_runtime::client::orchestrator",
-            Loud::Trace
-        ));
-        assert!(!allowed(
-            "aws_smithy_runtime::client::http::body",
-            Loud::Debug
-        ));
-        assert!(allowed("aws_config", Loud::Info));
-        assert!(!allowed("tokio_postgres::query", Loud::Debug));
-        assert!(!allowed("tokio_postgres", Loud::Info));
-        assert!(!allowed("kube_client::client", Loud::Debug));
-        assert!(allowed("firebreak::run", Loud::Trace));
-        assert!(allowed("aws", Loud::Trace));
+    fn the_build_leaves_no_record_below_info() {
+        let most = tracing::level_filters::STATIC_MAX_LEVEL;
+        assert_eq!(most, tracing::level_filters::LevelFilter::INFO);
     }
 }

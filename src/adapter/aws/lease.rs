@@ -162,6 +162,28 @@ impl BucketLeases {
         }
     }
 
+    /// Changes a lease that is ours. Where a reply was lost, now or last time, the tag that we hold is old although the lease is ours: then
+    /// what is there says so by its run and epoch, and is changed once more by the tag that it has.
+    async fn change(
+        &self,
+        tried: &'static str,
+        held: &Held,
+        terms: &LeaseTerms,
+    ) -> Result<Held, PortError> {
+        let written = self.put(tried, terms, If::Matches(&held.tag)).await;
+        let failed = match written {
+            Err(e) if e.cause.may_have_happened() || e.cause == Cause::Conflict => e,
+            other => return other,
+        };
+        match self.read(&terms.what).await {
+            Ok(Some(there)) if there.terms == *terms => Ok(there),
+            Ok(Some(there)) if there.terms.run == terms.run && there.terms.epoch == terms.epoch => {
+                self.put(tried, terms, If::Matches(&there.tag)).await
+            }
+            _ => Err(failed),
+        }
+    }
+
     /// Tries what the store must refuse, on the lease that is ours.
     async fn prove(&self, held: &Held) -> Result<(), PortError> {
         if self.proven.load(Ordering::SeqCst) {
@@ -223,19 +245,7 @@ impl Leases for BucketLeases {
             expires,
             ..held.terms.clone()
         };
-        let written = self
-            .put("renew the lease", &terms, If::Matches(&held.tag))
-            .await;
-        let failed = match written {
-            Ok(held) => return Ok(held),
-            Err(e) => e,
-        };
-        // The reply may have been lost, now or last time: what is there is ours if it says what we wrote.
-        let doubt = failed.cause.may_have_happened() || failed.cause == Cause::Conflict;
-        match self.read(&held.terms.what).await {
-            Ok(Some(there)) if doubt && there.terms == terms => Ok(there),
-            _ => Err(failed),
-        }
+        self.change("renew the lease", held, &terms).await
     }
 
     async fn release(&self, held: &Held) -> Result<(), PortError> {
@@ -243,10 +253,7 @@ impl Leases for BucketLeases {
             expires: DateTime::UNIX_EPOCH,
             ..held.terms.clone()
         };
-        let written = self
-            .put("give back the lease", &terms, If::Matches(&held.tag))
-            .await;
-        match written {
+        match self.change("give back the lease", held, &terms).await {
             Ok(_) => Ok(()),
             // Gone, or somebody else's by now: there is nothing of ours to give back.
             Err(e) if e.cause == Cause::NotFound || e.cause == Cause::Conflict => Ok(()),

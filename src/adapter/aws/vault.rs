@@ -155,13 +155,11 @@ impl Vault for AwsVault {
             .wire
             .call(vault(Does::Issue, tried, name), make)
             .await?;
-        let kept = answer.value.version_id.as_deref() == Some(token);
-        let answer = answer.map(|out| out.arn.unwrap_or_else(|| name.to_owned()));
-        if !kept {
-            // Off-spec servers give an id of their own. The value is stored once more under ours, which becomes current.
-            self.put(&answer.value, token, value, &[CURRENT]).await?;
+        if answer.value.version_id.as_deref() != Some(token) {
+            let arn = answer.value.arn.as_deref().unwrap_or(name);
+            self.put_once_more(arn, token, value).await?;
         }
-        Ok(answer)
+        Ok(answer.map(|_| token.to_owned()))
     }
 
     async fn put(
@@ -217,6 +215,20 @@ impl Vault for AwsVault {
 }
 
 impl AwsVault {
+    /// Off-spec servers give the first version an id of their own. The value is stored once more under ours, which becomes current. If
+    /// that fails the secret is there all the same, whatever the reason.
+    async fn put_once_more(&self, id: &str, token: &str, value: &Secret) -> Result<(), PortError> {
+        let put = self.put(id, token, value, &[CURRENT]).await;
+        put.map(|_| ()).map_err(|e| PortError {
+            cause: Cause::LostReply,
+            detail: format!(
+                "the secret was made, but not under our version id: {}",
+                e.detail
+            ),
+            ..e
+        })
+    }
+
     async fn holder(&self, id: &str, label: &str) -> Result<Option<String>, PortError> {
         let seen = self.describe(id).await?.value;
         Ok(seen.holder(label).map(str::to_owned))

@@ -45,6 +45,11 @@ pub(super) fn of(object: &ObjectRef, workload: &Value, pods: &[Value]) -> Rollou
         .iter()
         .filter(|p| is_of(p, object) && still_runs(p))
         .collect();
+    // The controller does not count a pod that is told to end, but until it is gone it works with what it read at its start.
+    let leaving = own
+        .iter()
+        .filter(|p| p["metadata"]["deletionTimestamp"].is_string())
+        .count();
     Rollout {
         object: ObjectRef {
             uid: word(&workload["metadata"]["uid"]),
@@ -55,7 +60,7 @@ pub(super) fn of(object: &ObjectRef, workload: &Value, pods: &[Value]) -> Rollou
         desired,
         updated,
         available,
-        total,
+        total: total.saturating_add(u32::try_from(leaving).unwrap_or(u32::MAX)),
         oldest_pod: own.iter().filter_map(|p| made(p)).min(),
         trouble: held_back(object, workload).or_else(|| {
             // Old pods may be in trouble because the old credential is dead: only those of the newest template tell of the rollout.
@@ -236,6 +241,16 @@ mod tests {
             got.trouble.as_deref(),
             Some("CrashLoopBackOff in web-7d9-c")
         );
+    }
+
+    #[test]
+    fn a_rollout_is_not_complete_while_an_old_pod_is_on_its_way_out() {
+        let mut leaving = pod("web-7d9-a", "run-1", "2026-01-01T00:00:00Z", "");
+        leaving["metadata"]["deletionTimestamp"] = json!("2026-02-01T00:00:00Z");
+        let work = deployment(3, 2, 2);
+        assert!(!of(&object("Deployment"), &work, &[leaving.clone()]).complete());
+        leaving["status"]["phase"] = json!("Succeeded");
+        assert!(of(&object("Deployment"), &work, &[leaving]).complete());
     }
 
     #[test]

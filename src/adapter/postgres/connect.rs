@@ -1,6 +1,7 @@
 //! Opening one connection: TLS, login, and what a refused login says.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -18,6 +19,9 @@ use crate::port::{Cause, Login, LoginAnswer, PortError, Server};
 /// Settings of an admin's connection, which win over those of the role and the database: nothing but the server's own functions is
 /// found, nothing waits longer than we do, and no half-open transaction stays behind.
 const ADMIN: &str = "-c search_path=pg_catalog -c statement_timeout=8s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s";
+
+/// How long a server may take to hang up.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +83,8 @@ impl Session {
     /// Says good-bye, so that the server's log holds no broken connection of ours.
     pub(super) async fn close(self) {
         drop(self.client);
-        // How it ends concerns nobody any more: each answer was read already.
-        let _ = self.driver.await;
+        // How it ends concerns nobody any more: each answer was read already. A server that does not hang up is left alone.
+        let _ = tokio::time::timeout(GOODBYE, self.driver).await;
     }
 }
 

@@ -95,7 +95,7 @@ fn write(store: &mut DirStore, name: &str, terms: LeaseTerms) -> io::Result<Held
     Ok(Held { terms, tag })
 }
 
-/// Writes `terms` where `held` is still what is there; `None` = it is not.
+/// Writes `terms` where the lease is still that of `held`'s run and epoch; `None` = it is not. As in a bucket, an old tag of ours is ours.
 fn write_if(
     store: &mut DirStore,
     name: &str,
@@ -103,7 +103,11 @@ fn write_if(
     terms: LeaseTerms,
 ) -> io::Result<Option<Held>> {
     match read(store, name)? {
-        Some(there) if there.tag == held.tag => write(store, name, terms).map(Some),
+        Some(there)
+            if there.terms.run == held.terms.run && there.terms.epoch == held.terms.epoch =>
+        {
+            write(store, name, terms).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -253,6 +257,7 @@ mod tests {
         );
         assert_eq!(again.terms.epoch, first.terms.epoch);
         assert_eq!(again.terms.expires, at(90));
+        leases.renew(&first, at(120)).await.expect("still ours");
         _ = std::fs::remove_dir_all(&leases.folder);
     }
 

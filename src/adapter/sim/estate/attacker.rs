@@ -24,6 +24,9 @@ pub struct Attacker {
     pub logins: Vec<StolenLogin>,
     /// Keys that he may make in all.
     pub keys_left: u32,
+    /// Keys that he may set Active again in all. He reacts at each of our calls: without an end of this, two keys that wake each other
+    /// could only be ended by a policy.
+    pub wakes_left: u32,
     /// What he tried and how it went.
     pub deeds: Vec<Deed>,
 }
@@ -128,6 +131,10 @@ impl At<'_> {
         };
         let asleep: Vec<String> = self.world.keys.iter().filter_map(asleep).collect();
         for key in asleep {
+            if self.world.attacker.wakes_left == 0 {
+                return;
+            }
+            self.world.attacker.wakes_left -= 1;
             let effect = Effect::SetKey {
                 key: key.clone(),
                 active: true,

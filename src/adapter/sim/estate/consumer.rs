@@ -178,6 +178,8 @@ pub struct RunningPod {
     pub starting: bool,
     /// All that it uses works.
     pub ready: bool,
+    /// It was ready once: it goes on running, also when what it read is refused by now. What never was ready crashes and starts again.
+    pub ran: bool,
     /// Its role's session.
     pub session: Option<String>,
     /// Why it is not ready.

@@ -12,19 +12,16 @@ impl Leases for SimEstate {
     async fn claim(&self, terms: &LeaseTerms, now: DateTime<Utc>) -> Result<Claim, PortError> {
         let call = Call::change("claim", "lease:Claim", "claim the lease of", &terms.what);
         self.call(call, |w, scene| {
-            let found = w.leases.get(&terms.what).map(|(t, _)| t.clone());
-            let epoch = match found {
-                Some(theirs) if theirs.run != terms.run && theirs.expires > now => {
-                    return Ok(Claim::Theirs(theirs));
-                }
-                // Ours again after a crash: same hands, but the new tag puts off a holder that still runs.
-                Some(ours) if ours.run == terms.run => ours.epoch,
-                Some(run_out) => run_out.epoch + 1,
-                None => 1,
-            };
-            let terms = LeaseTerms {
-                epoch,
-                ..terms.clone()
+            let terms = match w.leases.get(&terms.what) {
+                None => LeaseTerms {
+                    epoch: 1,
+                    ..terms.clone()
+                },
+                // Ours again after a crash keeps its epoch: the new tag puts off a holder that still runs.
+                Some((there, _)) => match there.taken_over(terms, now) {
+                    Some(terms) => terms,
+                    None => return Ok(Claim::Theirs(there.clone())),
+                },
             };
             let tag = format!("\"{}\"", w.mint("", 16));
             w.leases
@@ -68,12 +65,10 @@ impl Leases for SimEstate {
             &held.terms.what,
         );
         self.call(call, |w, scene| {
-            let ours = w
-                .leases
-                .get(&held.terms.what)
-                .is_some_and(|(_, tag)| *tag == held.tag);
-            if ours {
-                w.leases.remove(&held.terms.what);
+            let there = w.leases.get_mut(&held.terms.what);
+            if let Some((terms, _)) = there.filter(|(_, tag)| *tag == held.tag) {
+                // The object stays, run out: the next holder's epoch goes on from it.
+                terms.expires = DateTime::UNIX_EPOCH;
                 scene.effect = true;
             }
             Ok(())

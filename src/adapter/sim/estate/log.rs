@@ -115,7 +115,7 @@ impl EstateWorld {
             }
         }
         for (name, secret) in &self.kube_secrets {
-            for (key, value) in &secret.data {
+            for (key, value) in secret.data.iter().filter(|(k, _)| !is_public(k)) {
                 add(format!("Secret {name} {key}"), &value.0);
             }
         }
@@ -125,22 +125,28 @@ impl EstateWorld {
 
 /// The values of a JSON object that only a holder knows, or the whole text where it is none.
 fn parts(text: &str) -> Vec<(String, String)> {
-    const PUBLIC: [&str; 8] = [
+    match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(map)) => map
+            .into_iter()
+            .filter(|(k, _)| !is_public(k))
+            .filter_map(|(k, v)| v.as_str().map(|v| (k, v.to_owned())))
+            .collect(),
+        _ => vec![(String::new(), text.to_owned())],
+    }
+}
+
+/// Keys of values that are no secret.
+fn is_public(key: &str) -> bool {
+    const PUBLIC: [&str; 9] = [
         "username",
+        "user",
+        "db_user",
         "host",
         "port",
         "dbname",
         "engine",
         "access_key_id",
-        "AWS_ACCESS_KEY_ID",
-        "user",
+        "aws_access_key_id",
     ];
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(map)) => map
-            .into_iter()
-            .filter(|(k, _)| !PUBLIC.contains(&k.as_str()))
-            .filter_map(|(k, v)| v.as_str().map(|v| (k, v.to_owned())))
-            .collect(),
-        _ => vec![(String::new(), text.to_owned())],
-    }
+    PUBLIC.contains(&key.to_ascii_lowercase().as_str())
 }

@@ -81,7 +81,7 @@ fn step(world: &mut EstateWorld, d: &mut Deployment, now: DateTime<Utc>) {
 fn run_started(world: &mut EstateWorld, d: &mut Deployment, now: DateTime<Utc>) {
     let (shape, template) = (shape(d), d.template());
     for pod in &mut d.pods {
-        if pod.template != template || pod.ready {
+        if pod.template != template || pod.ran {
             continue;
         }
         if !pod.starting {
@@ -105,6 +105,7 @@ fn shape(d: &Deployment) -> Deployment {
 fn judge(world: &mut EstateWorld, shape: &Deployment, pod: &mut RunningPod, now: DateTime<Utc>) {
     pod.why = check(world, shape, pod, now).err();
     pod.ready = pod.why.is_none();
+    pod.ran |= pod.ready;
 }
 
 /// Makes a pod: it reads its Secrets and asks for its role's session.
@@ -140,6 +141,7 @@ fn start(world: &mut EstateWorld, d: &Deployment, now: DateTime<Utc>) -> Running
         read,
         starting: true,
         ready: false,
+        ran: false,
         session,
         why: None,
     }

@@ -332,6 +332,7 @@ impl Builder<'_> {
         let attacker = &mut self.world.attacker;
         attacker.holds = vec![key, session, next];
         attacker.keys_left = 1;
+        attacker.wakes_left = 1;
         attacker.logins.push(StolenLogin {
             host: DB_PRIMARY.into(),
             port: 5432,

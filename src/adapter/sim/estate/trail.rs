@@ -19,6 +19,8 @@ pub struct Trail {
     pub events: Vec<Event>,
     /// Seconds until an event can be found.
     pub lag_s: i64,
+    /// When each use of a key by a consumer was told last.
+    pub uses: BTreeMap<String, DateTime<Utc>>,
 }
 
 /// One event.
@@ -119,13 +121,15 @@ impl EstateWorld {
         };
         self.trail.events.push(event);
     }
-    fn told_lately(&self, key: Option<&str>, name: &str, at: DateTime<Utc>) -> bool {
-        self.trail
-            .events
-            .iter()
-            .rev()
-            .take_while(|e| at - e.at < Duration::seconds(SAME_USE_S))
-            .any(|e| e.key.as_deref() == key && e.name == name)
+    /// True when this use was told within the last minute; it is noted.
+    fn told_lately(&mut self, key: Option<&str>, name: &str, at: DateTime<Utc>) -> bool {
+        let what = format!("{} {name}", key.unwrap_or_default());
+        let last = self.trail.uses.get(&what);
+        let lately = last.is_some_and(|last| at - *last < Duration::seconds(SAME_USE_S));
+        if !lately {
+            self.trail.uses.insert(what, at);
+        }
+        lately
     }
     /// One page of what can be found by now, newest first.
     pub(super) fn look_up(&self, query: &TrailQuery, now: DateTime<Utc>) -> Page<TrailEvent> {

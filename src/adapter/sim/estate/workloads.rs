@@ -47,25 +47,25 @@ impl Workloads for SimEstate {
         self.call(call, |w, scene| {
             let found = w.kube_secrets.get_mut(&on).ok_or_else(|| gone(&call))?;
             guard(&found.uid, &write.object.uid, &call)?;
-            expected(found, write, &call)?;
             let same = write.set.iter().all(|(k, v)| {
                 found
                     .data
                     .get(k)
                     .is_some_and(|old| old.0 == v.expose_secret())
             });
-            if !same && found.immutable {
-                return Err(call.error(
-                    Cause::Rejected,
-                    "field is immutable when `immutable` is set",
-                ));
+            if same {
+                // What is so already is no conflict.
+                return Ok(write.object.clone());
             }
-            if !same {
-                for (key, value) in &write.set {
-                    found.set(key, value.expose_secret(), MANAGER);
-                }
-                scene.effect = true;
+            expected(found, write, &call)?;
+            if found.immutable {
+                let detail = "field is immutable when `immutable` is set";
+                return Err(call.error(Cause::Rejected, detail));
             }
+            for (key, value) in &write.set {
+                found.set(key, value.expose_secret(), MANAGER);
+            }
+            scene.effect = true;
             Ok(write.object.clone())
         })
     }
@@ -98,7 +98,7 @@ impl Workloads for SimEstate {
         let on = full_name(workload);
         let call = Call::look("rollout", "k8s:ReadWorkload", "look at the rollout of", &on);
         self.call(call, |w, scene| {
-            let uid = same(w, workload, &call)?.uid.clone();
+            let uid = rollable(w, workload, &call)?.uid.clone();
             rollout::advance_one(w, &uid, scene.now);
             let d = same(w, workload, &call)?;
             Ok(seen(d))

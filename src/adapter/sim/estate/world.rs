@@ -253,12 +253,11 @@ impl EstateWorld {
             minted: 0,
             checked: Checked::default(),
         };
-        world.add_role(
-            "firebreak-response",
-            "/",
-            ALLOW_ALL,
-            &trust_account(account),
+        // Its people sign in elsewhere: nobody of the account gets in by a policy of his own.
+        let trust = format!(
+            r#"{{"Statement":[{{"Effect":"Allow","Principal":{{"Federated":"arn:aws:iam::{account}:saml-provider/staff"}},"Action":"sts:AssumeRoleWithSAML"}}]}}"#
         );
+        world.add_role("firebreak-response", "/", ALLOW_ALL, &trust);
         let session = world.open_session("role/firebreak-response", "operator", now, 12 * 3600, "");
         world.operator.key = session;
         world
@@ -386,11 +385,11 @@ impl EstateWorld {
         for deferred in &mut self.deferred {
             deferred.calls_left = deferred.calls_left.saturating_sub(1);
         }
-        let (due, left) = std::mem::take(&mut self.deferred)
+        let (due, left): (Vec<Deferred>, _) = std::mem::take(&mut self.deferred)
             .into_iter()
             .partition(|d| d.calls_left == 0);
         self.deferred = left;
-        for deferred in Vec::<Deferred>::from(due) {
+        for deferred in due {
             self.take_hold(deferred.effect);
         }
         for key in self.keys.values_mut() {

@@ -149,9 +149,11 @@ async fn a_deny_by_issue_time_on_a_user_ends_its_sessions_and_no_key() {
     let key = lab.key_of("ci-build");
     let now = lab.now();
     let mut session = String::new();
-    lab.meddle(|w| session = w.open_session("user/ci-build", "", now, 3600, &key));
-    let reports =
-        || ProbeCall::AssumeRole(format!("arn:aws:iam::{ACCOUNT}:role/firebreak-response"));
+    lab.meddle(|w| {
+        session = w.open_session("user/ci-build", "", now, 3600, &key);
+        w.add_role("open", "/", ALLOW_ALL, &trust_account(ACCOUNT));
+    });
+    let reports = || ProbeCall::AssumeRole(format!("arn:aws:iam::{ACCOUNT}:role/open"));
     assert_eq!(lab.code(&session, reports()).await, "works");
     let user = Principal::User("ci-build".into());
     let t = now + chrono::Duration::seconds(1);
@@ -233,8 +235,7 @@ async fn inline_policies_are_measured_together_without_white_space() {
         .sim
         .put_inline_policy(&user, "b", &long(400))
         .await
-        .err()
-        .expect("too long");
+        .expect_err("too long");
     assert_eq!(error.cause, Cause::Rejected);
     assert!(error.detail.starts_with("LimitExceeded"));
     lab.sim
@@ -249,8 +250,7 @@ async fn inline_policies_are_measured_together_without_white_space() {
         .sim
         .put_inline_policy(&user, "c", "{")
         .await
-        .err()
-        .expect("no policy");
+        .expect_err("no policy");
     assert!(error.detail.starts_with("MalformedPolicyDocument"));
 }
 
