@@ -222,31 +222,25 @@ pub fn judge(
                 Some(why) => format!("`{name}`: {why}"),
                 None => format!("`{name}` is not known"),
             }),
-            Answer::Error(why) => Judged::Unknown(error(credential, facts, condition, &why)),
+            Answer::Error(why) => failed(facts, condition, why),
         })
         .collect()
 }
 
-/// An absent value that was compared is the usual reason why an expression fails for one credential.
-fn error(
-    credential: &Credential,
-    facts: &BTreeMap<String, Given>,
-    condition: &Condition,
-    why: &str,
-) -> String {
+/// An absent value that was compared is the usual reason why an expression fails for one credential. What has no path or namespace by its
+/// kind is not meant; a key that was never used is for a person to say.
+fn failed(facts: &BTreeMap<String, Given>, condition: &Condition, why: String) -> Judged {
     let absent = condition
         .names()
         .keys()
-        .find(|n| facts.get(*n) == Some(&Given::Json(Json::Null)));
-    match absent.map(String::as_str) {
-        Some(LAST_USED) => {
-            format!("`{LAST_USED}`: it was never used; ask `{LAST_USED} == null` first")
-        }
-        Some(name) => format!(
-            "`{name}`: {} has none; ask `{name} != null` first",
-            credential.id
-        ),
-        None => why.to_owned(),
+        .filter(|n| facts.get(*n) == Some(&Given::Json(Json::Null)));
+    let absent: Vec<&str> = absent.map(String::as_str).collect();
+    match absent[..] {
+        [] => Judged::Unknown(why),
+        [LAST_USED] => Judged::Unknown(format!(
+            "`{LAST_USED}`: it was never used; ask `{LAST_USED} == null` first"
+        )),
+        _ => Judged::Out,
     }
 }
 
@@ -322,6 +316,7 @@ mod tests {
         assert!(matches!(judged(&text, &c), Judged::In(_)), "{text}");
         c.path = Fact::None;
         assert_eq!(judged(&text, &c), Judged::Out);
+        assert_eq!(judged("path.startsWith('/ci/')", &c), Judged::Out);
         assert_eq!(Wanted::default().stands_for(), None);
     }
 

@@ -83,6 +83,21 @@ fn unless_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D:
 }
 
 impl PlanArgs {
+    /// A playbook has no absent texts: an empty one stands for none.
+    pub(super) fn tidy(mut self) -> Self {
+        for text in [
+            &mut self.select,
+            &mut self.path_prefix,
+            &mut self.map_sha256,
+            &mut self.t0,
+            &mut self.admin,
+        ] {
+            if text.as_deref().is_some_and(|t| t.trim().is_empty()) {
+                *text = None;
+            }
+        }
+        self
+    }
     /// The selection that they ask for; the hand-over is added when it is known.
     pub(super) fn wanted(&self) -> Wanted {
         let set = |names: &[String]| -> BTreeSet<String> { names.iter().cloned().collect() };

@@ -113,7 +113,9 @@ impl Action for PlanRotation {
 }
 
 fn read(args: &Value) -> Result<PlanArgs, ActionError> {
-    read_as(args).map_err(|e| ActionError::new(Class::Refused, e.to_string()))
+    let args: Result<PlanArgs, _> = read_as(args);
+    args.map(PlanArgs::tidy)
+        .map_err(|e| ActionError::new(Class::Refused, e.to_string()))
 }
 
 /// What this attempt of the step planned already: the same plan is answered, not another one.
