@@ -341,6 +341,30 @@ mod tests {
     }
 
     #[test]
+    fn who_rotates_never_counts_among_those_who_decide_about_it() {
+        let never = |path: &str, name: &str| {
+            let text = crate::playbook::embedded::find(name)
+                .expect("embedded")
+                .text;
+            let book = crate::playbook::read(text.as_bytes(), None).expect("reads");
+            let step = book.find(&crate::incident::StepPath::parse(path).expect("path"));
+            let need = need(PolicyName::Team, step.expect("a step"));
+            matches!(
+                need,
+                Need::Signed {
+                    quorum: 2,
+                    executor: Executor::NeverCounts,
+                    break_glass: false
+                }
+            )
+        };
+        assert!(never("replace/rotate", "rotate"));
+        assert!(never("replace/delete", "rotate"));
+        assert!(never("act/main/rotate/replace", "security-breach"));
+        assert!(!never("isolate", "contain-pod"));
+    }
+
+    #[test]
     fn a_refusal_wins_and_another_call_does_not_count() {
         let mut refusal = signed_by("b@x", "k2");
         refusal.decision = Decision::Refuse;
