@@ -1,4 +1,5 @@
 //! Planning and killing on the simulated shop.
 
+mod killing;
 mod planning;
 mod scene;
