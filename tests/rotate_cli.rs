@@ -82,11 +82,10 @@ fn what_was_never_planned_has_no_standing_and_says_how_to_begin() {
         &["incident", "open", "odd logins", "--id", "INC-TEST-1"],
         Exit::Ok,
     );
-    let all: [&[&str]; 5] = [
+    let all: [&[&str]; 4] = [
         &["rotate", "status"],
         &["rotate", "show"],
         &["rotate", "report"],
-        &["rotate", "map"],
         &["rotate", "resume"],
     ];
     for args in all {

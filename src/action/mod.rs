@@ -25,8 +25,8 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports,
-    Right, RunFiles,
+    Cause, Cluster, CustodyError, Documents, Estate, Exhibits, Ledger, LedgerError, PortError,
+    Ports, Right, RunFiles,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -73,6 +73,17 @@ impl Context {
                 "this step needs a cluster and none is configured",
             )
             .hint("name one with --context or --kubeconfig")
+        })
+    }
+    /// What rotation works on, or an error that says how to give it.
+    pub fn estate(&self) -> Result<&Estate, ActionError> {
+        self.ports.estate.as_ref().ok_or_else(|| {
+            ActionError::new(
+                Class::Refused,
+                "this step needs a cloud account and none is configured",
+            )
+            .code("FB3003")
+            .hint("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `firebreak doctor` shows what it sees")
         })
     }
     /// What every entry of this step refers to.

@@ -133,20 +133,20 @@ codes! {
     "FB3010": "A rotation is stuck: something could not be taken back.", "firebreak rotate status lists what is left; do it by hand, then firebreak rotate resume.";
     "FB3011": "A rotation needs a person, or waits for time.", "firebreak rotate status says for each credential why and what to do; then firebreak rotate resume.";
     "FB3012": "A credential was given back as it was: the old one is alive.", "firebreak rotate status says why its consumer failed; mend it, then plan again.";
-    "FB3021": "Guard self-lockout: the credential is our own, or one that our way in rests on.", "Rotate it from another identity, with a second path that was tested.";
-    "FB3022": "Guard break-glass: no emergency access is known to work, or it would be touched.", "Set `break_glass` (profile and ARN) in the configuration; firebreak config shows it.";
-    "FB3023": "Guard slots: both keys of a user are in use, so none may go by itself.", "Say which may be deleted: --delete --free-slot KEY-ID.";
-    "FB3024": "Guard not-ours: the key belongs to somebody else, or is a canary.", "Leave it alone; its owner is alerted when it is used.";
-    "FB3025": "Guard size: the deny does not fit into the principal's inline policies.", "Make room, or deny by an organisation policy.";
-    "FB3026": "Guard owner: somebody else writes this secret (a service, a rotation function, an operator in the cluster).", "Change it there; what is written beside it would be put back.";
-    "FB3027": "Guard time: the server's clock and ours are too far apart.", "Set this host's clock, then plan again.";
-    "FB3030": "Nothing is selected, or the selection cannot be read.", "Name users, keys, roles or secrets, or write CEL; firebreak rotate select shows what it means.";
-    "FB3031": "Of some credentials it cannot be told whether they are meant: something could not be read.", "Grant the right to read it, or decide: --on-unknown include or exclude, which approvers see.";
-    "FB3032": "The selection is empty.", "See what there is: firebreak rotate select true.";
-    "FB3033": "Deleting a credential waits for a second person, and this incident's policy is `solo`.", "Plan without --delete: the old one ends disabled and proven dead; or firebreak policy init and a team.";
-    "FB3034": "The rotation map is not in order, or a place that it names is not there.", "Correct what is named; firebreak rotate map drafts one.";
-    "FB3035": "A wait is wrong, or shorter than the default where an endpoint is not on this host.", "Leave it out.";
-    "FB3036": "A credential that was named is not in this account.", "Check the name, and the account: firebreak doctor.";
+    "FB3021": "A guard refuses: the rotation would hit our own identity, or how we came in. Nothing was changed.", "Use another identity, or leave it out: --exclude NAME.";
+    "FB3022": "A guard refuses: no emergency access is configured, or none answers as configured. Nothing was changed.", "Name a profile and its ARN under `break_glass` in the configuration; try it: aws sts get-caller-identity --profile NAME.";
+    "FB3023": "A user's both key slots are in use, so that no new key can be made.", "Say which key may be deleted: --free-slot ID, with a second person.";
+    "FB3024": "A canary: calling with it or reading it alerts its owner. It is left alone.", "Ask its owner.";
+    "FB3025": "The deny does not fit beside the principal's other inline policies.", "Remove one, or deny by an organisation policy.";
+    "FB3026": "Somebody else writes this secret: a service, a rotation function, a controller.", "Rotate it there; firebreak changes no copy of what is written elsewhere.";
+    "FB3027": "Our clock and the cloud's are minutes apart: cut-off times would be wrong.", "Set this host's clock by NTP, then plan again.";
+    "FB3030": "The selection cannot be read, or selects by a field that a credential does not have.", "Correct it at the column that is named; the language is CEL. firebreak rotate select shows what it means.";
+    "FB3031": "Of some credentials it cannot be told whether they are meant, because something could not be read.", "Grant the right to read it, or decide: --on-unknown include or exclude.";
+    "FB3032": "Nothing is selected.", "firebreak rotate select true shows what there is.";
+    "FB3033": "Deleting a credential waits for a second person.", "Plan without deletions: the old one ends inactive and proven dead; or firebreak policy init and a team.";
+    "FB3034": "The rotation map is missing, wrong, or names what is not there.", "Correct what is named; firebreak rotate map drafts one.";
+    "FB3035": "A wait has no such name, or is shorter than is safe against a real cloud.", "Leave the waits as they are; shorter ones are for servers on this host.";
+    "FB3036": "What was named is not in this account.", "Check the name and the account; firebreak doctor shows which one answers.";
 }
 
 /// Finds a code, however it is written.

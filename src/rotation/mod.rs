@@ -2,7 +2,7 @@
 //!
 //! - [`words`]: the closed vocabularies (kinds, modes, ends, grades of proof).
 //! - [`plan`]: what people approve: items in order, each with what was observed, its sinks and the workloads that must restart.
-//! - [`map`]: what no API says about a credential, written by people (`rotation-map/v1`).
+//! - [`map`]: what no API says about a credential, written by people (`rotation-map/v1`); [`draft`] begins one.
 //! - [`inventory`], [`select`]: the facts of each credential, and which are meant, three-valued.
 //! - [`chain`]: what was reached from a credential, by the audit trail. [`trust`]: who may assume a role.
 //! - [`guards`]: what must hold before anything is killed.
@@ -18,6 +18,7 @@
 pub mod binding;
 pub mod call;
 pub mod chain;
+pub mod draft;
 pub mod guards;
 pub mod inventory;
 pub mod journal;

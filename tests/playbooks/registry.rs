@@ -85,7 +85,29 @@ const PLAN_ROTATION: ActionSpec = spec!(
     0
 );
 
-static SPECS: [ActionSpec; 17] = [
+static SPECS: [ActionSpec; 19] = [
+    spec!(
+        "contain.revoke_sessions",
+        firebreak::action::eradicate::RevokeArgs,
+        Reversible,
+        Containment,
+        &[Use::Call],
+        UndoSpec::Own,
+        &[("revoked", Sample::Integer)],
+        None,
+        0
+    ),
+    spec!(
+        "acquire.cloud_trail",
+        Trail,
+        Read,
+        Containment,
+        &[Use::Call],
+        NO_UNDO,
+        TAKEN,
+        Some(6),
+        0
+    ),
     PLAN_ROTATION,
     spec!(
         "eradicate.rotate_credentials",

@@ -218,14 +218,7 @@ fn rotation(cx: &Context, plan: Arc<RotationPlan>) -> Result<Rotation, ActionErr
 
 /// What rotation works on, or an error that says how to give it.
 pub(super) fn estate(cx: &Context) -> Result<&Estate, ActionError> {
-    cx.ports.estate.as_ref().ok_or_else(|| {
-        ActionError::new(
-            Class::Refused,
-            "this step needs a cloud account and none is configured",
-        )
-        .code("FB3003")
-        .hint("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `firebreak doctor` shows what it sees")
-    })
+    cx.estate()
 }
 
 async fn me(cx: &Context) -> Result<String, ActionError> {

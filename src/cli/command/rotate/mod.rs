@@ -91,7 +91,7 @@ pub struct Speak {
 /// Runs it.
 pub fn run(session: &mut Session, command: &RotateCommand) -> CliResult {
     match command {
-        RotateCommand::Map(args) => draft::run(session, args),
+        RotateCommand::Map(args) => tokio_run(draft::run(session, args)),
         RotateCommand::Select(args) => tokio_run(begin::select(session, args)),
         RotateCommand::Plan(args) => tokio_run(begin::plan(session, args)),
         RotateCommand::Show { plan } => show::plan(session, plan.as_deref()),
