@@ -291,9 +291,9 @@ fn the_breach_playbook_carries_the_scenario() {
     );
     // What this version leaves to people says so.
     for path in [
-        "act/main/secure/cut/sessions",
+        "act/main/secure/cut/sessions/by-hand",
         "act/main/scope",
-        "act/main/rotate",
+        "act/main/rotate/by-hand",
         "act/main/patch",
         "review",
     ] {

@@ -152,13 +152,13 @@ fn the_breach_playbook_runs_to_its_end_by_signatures_and_answers() {
     for step in [
         "act/alert/answered",
         "act/privacy/personal-data",
-        "act/main/secure/cut/sessions",
-        "act/main/secure/preserve/cloud-trail",
+        "act/main/secure/cut/sessions/by-hand",
+        "act/main/secure/preserve/cloud-trail/by-hand",
     ] {
         answers(&responder, step);
     }
     resumes(&responder).ends(3).says("act/main/scope");
-    for step in ["scope", "rotate", "patch"] {
+    for step in ["scope", "rotate/by-hand", "patch"] {
         answers(&responder, &format!("act/main/{step}"));
         resumes(&responder).ends(3);
     }
