@@ -28,6 +28,9 @@ const ANSWERS: &str = "state/drill-answers.yaml";
 /// What is rehearsed, so that a drill that was killed before its run began can still begin.
 const SUBJECT: &str = "state/drill.json";
 
+/// The user of the simulated account who is its emergency access.
+const WAY_IN: &str = "break-glass";
+
 /// What is rehearsed, and with which values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -273,7 +276,10 @@ impl Stage {
     /// When the key cannot be kept or read.
     pub fn estate(&self) -> Result<Estate, DrillError> {
         let key = self.custody.fingerprint_key(self.random.as_ref())?;
-        Ok(self.cloud.estate(Arc::new(key)))
+        Ok(Estate {
+            break_glass: self.cloud.way_in(WAY_IN).into_iter().collect(),
+            ..self.cloud.estate(Arc::new(key))
+        })
     }
 
     /// The personas at the terminal; `watch` is told what happens.

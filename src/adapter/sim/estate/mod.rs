@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::port::{Answer, Cause, Clock, Estate, FingerprintKey, PortError};
+use crate::port::{Answer, BreakGlassPath, Cause, Clock, Estate, FingerprintKey, PortError};
 
 use super::Saver;
 
@@ -223,6 +223,19 @@ impl SimEstate {
             break_glass: Vec::new(),
             loopback: true,
         }
+    }
+    /// A user's way in, as their own profile would be: for emergency access. It sees the account as it is now. `None` = they have no key
+    /// that works.
+    pub fn way_in(&self, user: &str) -> Option<BreakGlassPath> {
+        let mut world = self.world();
+        let of_user = |(_, k): &(&String, &Key)| k.user == user && k.active;
+        world.operator.key = world.keys.iter().find(of_user)?.0.clone();
+        let arn = world.arn(&format!("user/{user}"));
+        Some(BreakGlassPath {
+            profile: user.to_owned(),
+            arn,
+            cloud: SimEstate::in_memory(world, self.clock.clone()),
+        })
     }
     /// The world as it is now, to look at.
     pub fn world(&self) -> EstateWorld {

@@ -12,7 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::explain;
 use crate::cli::output::clean;
 use crate::cli::session::Session;
-use crate::incident::RunId;
+use crate::incident::{Actor, RunId};
 use crate::plan::call::sha256_hex;
 use crate::plan::plan::{PlanFile, PlannedStep};
 use crate::port::{LockGuard, RunFiles};
@@ -158,9 +158,13 @@ async fn begin(session: &Session, wanted: Wanted<'_>) -> CliResult {
     let map = map(wanted.mode.map.as_deref())?;
     let vars = vars(wanted.which, wanted.mode, map.as_ref())?;
     let place = Place::of(session, wanted.outside).await?;
-    // What cannot be planned is refused before an incident is opened for it.
-    let first = look(place.planner(session)?, &vars, map.as_ref()).await?;
-    refuse_what_is_in_the_way(&first)?;
+    // What cannot be planned is refused before an incident is opened for it; what can is begun with the very plan that was looked at.
+    let mut planner = place.planner(session)?;
+    if let Some(id) = wanted.executor {
+        planner.executor = Actor::person(id);
+    }
+    let plan = look(planner, &vars, map.as_ref()).await?;
+    refuse_what_is_in_the_way(&plan)?;
     let custody = place.open(session, &wanted.title)?;
     if let Some(map) = &map {
         custody.keep(&format!("trust/{}", map.name()), &map.bytes)?;
@@ -172,10 +176,6 @@ async fn begin(session: &Session, wanted: Wanted<'_>) -> CliResult {
     let voice = Arc::new(Voice::new(session, &custody, gate, true));
     let engine = place.engine(session, &custody, voice, wanted.executor)?;
     let playbook = built_in("rotate")?;
-    let plan = engine
-        .plan("rotate.yaml", playbook.text.as_bytes(), &vars)
-        .await?;
-    refuse_what_is_in_the_way(&plan)?;
     // Its first step only looks: nothing is confirmed yet, and the gate of the second asks with the plan itself before it.
     let run = plan.plan.run.clone();
     let started = engine.start(&plan.bytes, playbook.text.as_bytes(), Confirmation::AskEach);
