@@ -11,9 +11,10 @@ use cel::common::ast::{Expr, IdedExpr, SourceInfo, operators};
 use cel::objects::{Key, Map};
 use cel::parser::Parser;
 use cel::{Context, ExecutionError, Value as CelValue};
+use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::expression::{Look, Shape, shape};
+use super::expression::{Field, Look, Shape, shape};
 
 /// An expression may have this many bytes.
 pub const MAX_BYTES: usize = 1024;
@@ -27,8 +28,22 @@ pub struct Condition {
     text: String,
     names: BTreeMap<String, u32>,
     comparisons: Vec<Comparison>,
+    calls: Vec<(String, String)>,
+    fields: Vec<Field>,
     shape: Shape,
 }
+
+/// A value as an expression sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Given {
+    /// Text, number, boolean, list, map; `null` = it is known that there is none.
+    Json(Value),
+    /// A span of time, compared with `duration('24h')`.
+    Span(TimeDelta),
+}
+
+/// Sets that were computed before an expression is asked: (function, its one argument) → members. `None` = it could not be computed.
+pub type Sets = BTreeMap<(String, String), Option<Vec<String>>>;
 
 /// A name compared with a literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +113,15 @@ impl Condition {
             let mut look = Look::over(&source, &places);
             look.walk(&expression)?;
             let Look {
-                names, comparisons, ..
+                names,
+                comparisons,
+                calls,
+                fields,
+                ..
             } = look;
             Ok(Condition {
+                calls,
+                fields,
                 shape: shape(&expression.expr, &comparisons),
                 names,
                 comparisons,
@@ -120,6 +141,10 @@ impl Condition {
     /// Names that it compares with literals.
     pub fn comparisons(&self) -> &[Comparison] {
         &self.comparisons
+    }
+    /// Calls of functions with one literal text, such as `chain('AKIA…')`: name and argument.
+    pub fn calls(&self) -> &[(String, String)] {
+        &self.calls
     }
     /// True where it can never answer a boolean (FB0207).
     pub fn never_boolean(&self) -> bool {
@@ -154,6 +179,76 @@ impl Condition {
         })
         .unwrap_or_else(|| Answer::Error("the expression could not be answered".into()))
     }
+    /// Answers it for each row of values, in order, with these sets. A field of a map that was read and does not have it is `null`, unless
+    /// the expression asks with `has()`: what is known to be absent is no reason not to know.
+    pub fn eval_rows(&self, rows: Vec<BTreeMap<String, Given>>, sets: Sets) -> Vec<Answer> {
+        let count = rows.len();
+        let (text, fields) = (self.text.clone(), self.fields.clone());
+        let functions: BTreeSet<String> = self.calls.iter().map(|(f, _)| f.clone()).collect();
+        let sets = Arc::new(sets);
+        on_deep_stack(move || {
+            let Ok((expression, _)) = compile(&text) else {
+                return Vec::new();
+            };
+            let asked = rows.into_iter().map(|row| {
+                let mut context = Context::default();
+                for function in functions
+                    .iter()
+                    .filter(|f| sets.keys().any(|(n, _)| n == *f))
+                {
+                    lend(&mut context, function, &sets);
+                }
+                for (name, given) in with_absent_fields(row, &fields) {
+                    context.add_variable_from_value(name.as_str(), given_to_cel(&given));
+                }
+                answer(&expression, &context)
+            });
+            asked.collect()
+        })
+        .filter(|answers: &Vec<Answer>| answers.len() == count)
+        .unwrap_or_else(|| {
+            vec![Answer::Error("the expression could not be answered".into()); count]
+        })
+    }
+}
+
+fn given_to_cel(given: &Given) -> CelValue {
+    match given {
+        Given::Json(value) => to_cel(value),
+        Given::Span(span) => CelValue::Duration(*span),
+    }
+}
+
+fn with_absent_fields(
+    mut row: BTreeMap<String, Given>,
+    fields: &[Field],
+) -> BTreeMap<String, Given> {
+    for f in fields {
+        let asks = fields
+            .iter()
+            .any(|o| o.has && o.name == f.name && o.field == f.field);
+        if let (Some(Given::Json(Value::Object(map))), false) = (row.get_mut(&f.name), asks) {
+            map.entry(f.field.clone()).or_insert(Value::Null);
+        }
+    }
+    row
+}
+
+/// Makes a set readable as a function of one text. One that could not be computed is a name without a value.
+fn lend(context: &mut Context<'_, '_>, function: &str, sets: &Arc<Sets>) {
+    let (name, sets) = (function.to_owned(), Arc::clone(sets));
+    let find = move |of: Arc<String>| -> Result<CelValue, ExecutionError> {
+        let missing = || ExecutionError::UndeclaredReference(Arc::new(format!("{name}('{of}')")));
+        match sets.get(&(name.clone(), of.to_string())) {
+            Some(Some(members)) => {
+                let text = |m: &String| CelValue::String(Arc::new(m.clone()));
+                Ok(CelValue::List(Arc::new(members.iter().map(text).collect())))
+            }
+            _ => Err(missing()),
+        }
+    };
+    // A standard function keeps its meaning: then the set is not lent, and the answer an error.
+    let _ = context.add_function(function, find);
 }
 
 pub(super) fn at(column: u32, message: impl Into<String>) -> ConditionError {
@@ -360,6 +455,44 @@ mod tests {
         ] {
             assert_eq!(eval(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn rows_are_judged_with_spans_sets_and_absent_fields() {
+        let row = BTreeMap::from([
+            ("tags".to_owned(), Given::Json(json!({"team": "pay"}))),
+            ("age".to_owned(), Given::Span(TimeDelta::days(100))),
+            ("last_used".to_owned(), Given::Json(Value::Null)),
+            ("arn".to_owned(), Given::Json(json!("a"))),
+        ]);
+        let sets = Sets::from([
+            (("chain".into(), "K".into()), Some(vec!["a".into()])),
+            (("chain".into(), "L".into()), None),
+        ]);
+        for (text, wanted) in [
+            (
+                "tags.team == 'pay' && age > duration('2160h')",
+                Answer::True,
+            ),
+            ("tags.owner == 'pay'", Answer::False),
+            ("tags['owner'] != 'pay'", Answer::True),
+            ("has(tags.owner)", Answer::False),
+            ("!has(tags.owner) && tags.team == 'pay'", Answer::True),
+            ("last_used == null", Answer::True),
+            ("arn in chain('K')", Answer::True),
+            ("arn in chain('L')", Answer::Unknown("chain('L')".into())),
+            (
+                "groups.exists(g, g == 'x')",
+                Answer::Unknown("groups".into()),
+            ),
+        ] {
+            let condition = Condition::parse(text).expect(text);
+            let answers = condition.eval_rows(vec![row.clone()], sets.clone());
+            assert_eq!(answers, [wanted], "{text}");
+        }
+        let never = Condition::parse("last_used > duration('1h')").expect("parses");
+        let answers = never.eval_rows(vec![row], Sets::new());
+        assert!(matches!(answers[..], [Answer::Error(_)]), "{answers:?}");
     }
 
     #[test]

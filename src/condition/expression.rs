@@ -26,6 +26,17 @@ pub(super) struct Look<'a> {
     bound: Vec<String>,
     pub(super) names: BTreeMap<String, u32>,
     pub(super) comparisons: Vec<Comparison>,
+    pub(super) calls: Vec<(String, String)>,
+    pub(super) fields: Vec<Field>,
+}
+
+/// A field of a name: `tags.team`, `tags['team']`, `has(tags.team)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) field: String,
+    /// It is asked whether it is there at all.
+    pub(super) has: bool,
 }
 
 impl<'a> Look<'a> {
@@ -54,7 +65,10 @@ impl<'a> Look<'a> {
                 }
                 Ok(())
             }
-            Expr::Select(select) => self.walk(&select.operand),
+            Expr::Select(select) => {
+                self.field(&select.operand, &select.field, select.test);
+                self.walk(&select.operand)
+            }
             Expr::Call(call) => self.call(call, e.id),
             Expr::List(list) => {
                 if list.elements.len() > MAX_ITEMS {
@@ -108,11 +122,32 @@ impl<'a> Look<'a> {
             self.walk(target)?;
         }
         call.args.iter().try_for_each(|arg| self.walk(arg))?;
+        if let ([one], None) = (call.args.as_slice(), &call.target)
+            && let Some(text) = literal_text(&one.expr)
+        {
+            self.calls.push((call.func_name.clone(), text));
+        }
         if let [a, b] = call.args.as_slice() {
+            if call.func_name == operators::INDEX
+                && let Some(field) = literal_text(&b.expr)
+            {
+                self.field(a, &field, false);
+            }
             self.compare(&call.func_name, a, b);
             self.compare(&call.func_name, b, a);
         }
         Ok(())
+    }
+    fn field(&mut self, of: &IdedExpr, field: &str, has: bool) {
+        if let Expr::Ident(name) = &of.expr
+            && !self.bound.contains(name)
+        {
+            self.fields.push(Field {
+                name: name.clone(),
+                field: field.to_owned(),
+                has,
+            });
+        }
     }
     fn compare(&mut self, operator: &str, name: &IdedExpr, literal: &IdedExpr) {
         const COMPARING: [&str; 6] = [
@@ -129,10 +164,7 @@ impl<'a> Look<'a> {
         if !COMPARING.contains(&operator) || self.bound.contains(ident) {
             return;
         }
-        let text = match &literal.expr {
-            Expr::Literal(LiteralValue::String(s)) => Some(s.inner().to_owned()),
-            _ => None,
-        };
+        let text = literal_text(&literal.expr);
         self.comparisons.push(Comparison {
             name: ident.clone(),
             literal: kind,
@@ -140,6 +172,13 @@ impl<'a> Look<'a> {
             text,
             column: self.column(name.id),
         });
+    }
+}
+
+fn literal_text(e: &Expr) -> Option<String> {
+    match e {
+        Expr::Literal(LiteralValue::String(s)) => Some(s.inner().to_owned()),
+        _ => None,
     }
 }
 

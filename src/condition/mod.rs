@@ -9,5 +9,6 @@ mod condition;
 mod expression;
 
 pub use condition::{
-    Answer, Comparison, Condition, ConditionError, Literal, MAX_BYTES, MAX_ITEMS, strangers,
+    Answer, Comparison, Condition, ConditionError, Given, Literal, MAX_BYTES, MAX_ITEMS, Sets,
+    strangers,
 };

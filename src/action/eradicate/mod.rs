@@ -1,5 +1,8 @@
 //! Eradicate: take the intruder's credentials away and give the consumers new ones.
 //!
+//! `plan_rotation` plans: `gather` reads the account, `holders` the cluster's side of it, `walk` the audit trail; `planner` selects and asks
+//! the guards, `plan_items` makes an item of each credential.
+//!
 //! [`crate::rotation`] decides what comes next for each credential; this room does it. `carry` walks one item: ask the machine, make the
 //! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `observe` looks
 //! at the world after a crash, `verify`, `prove` and `scan` do the looks that a machine asks for, `rollouts` and `restart` restart a
@@ -9,10 +12,17 @@
 //! again. A value is in escrow before anyone relies on it. No secret is in an entry, an error or a line of progress.
 
 mod carry;
+mod contents;
 mod fleet;
+mod gather;
 mod hand;
+mod holders;
 mod observe;
 mod perform;
+mod plan_args;
+mod plan_items;
+mod plan_rotation;
+mod planner;
 mod prepare;
 mod prove;
 mod prove_password;
@@ -21,19 +31,23 @@ mod restart;
 mod rollouts;
 mod rotate_credentials;
 mod scan;
+mod side_by_side;
 mod sinks;
 mod trail;
 mod verify;
+mod walk;
 mod writer;
 
 use super::Actions;
 
+pub use plan_args::PlanArgs;
+pub use plan_rotation::{PlanRotation, summary};
 pub use rotate_credentials::RotateCredentials;
 
 /// Adds every eradicate action.
 #[must_use]
 pub fn actions(to: Actions) -> Actions {
-    to.with(RotateCredentials)
+    to.with(PlanRotation).with(RotateCredentials)
 }
 
 #[cfg(test)]

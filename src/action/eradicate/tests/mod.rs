@@ -1,7 +1,10 @@
-//! Rotation against the simulated estate: every kind from the plan to its end, killed at every entry, and with everything that goes wrong.
+//! Rotation against the simulated estate: what planning finds, every kind from the plan to its end, killed at every entry, and with everything
+//! that goes wrong.
 
 mod kill;
+mod planning;
 mod plans;
 mod runs;
+mod scene;
 mod truths;
 mod world;
