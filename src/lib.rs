@@ -29,7 +29,7 @@
 //! | [`custody`] | taking exhibits in, sealing, the durable ledger; drives the evidence crate | `incident`, `port` |
 //! | [`action`] | the verbs, one file each; `registry` is pure | `incident`, `reach`, `port`, `report` |
 //! | [`run`] | `machine` (pure), `journal` (pure), `driver` (async) | `incident`, `playbook`, `plan`, `action`, `port`, `custody` |
-//! | [`report`] | document, lessons, metrics from one model; pure | `incident` |
+//! | [`report`] | document, lessons, metrics from one model; pure | `incident`, `rotation` |
 //! | `adapter` | Kubernetes, files, HTTPS, and `sim`, the drill's world | `incident`, `reach`, `port` |
 //! | [`drill`] | rehearse a playbook against `sim`, score it | all but `cli` |
 //! | `cli` | clap, terminal, JSON; the composition root | all |

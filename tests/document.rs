@@ -10,6 +10,8 @@ mod building;
 mod histories;
 #[path = "document/incidents.rs"]
 mod incidents;
+#[path = "document/rotation.rs"]
+mod rotation;
 mod support;
 
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use firebreak::report::{self, Files, IncidentDocument, Texts};
 use serde_json::Value;
 
 pub(crate) fn made(history: &History) -> (IncidentDocument, Files) {
-    let doc = report::build(history, &Texts::new(), histories::at(90_000));
+    let doc = report::build(history, &rotation::texts(), histories::at(90_000));
     let files = report::render(&doc, history);
     (doc, files)
 }
@@ -38,6 +40,7 @@ pub(crate) fn all() -> Vec<(&'static str, History)> {
         ("hostile", histories::hostile()),
         ("breach", histories::breach(Mode::Live)),
         ("drill", histories::breach(Mode::Drill)),
+        ("rotation", rotation::rotated()),
     ]
 }
 

@@ -28,7 +28,7 @@ const WALLS: [(&str, &[&str]); 14] = [
         ],
     ),
     ("run", &["incident", "playbook", "plan", "action", "port"]),
-    ("report", &["incident"]),
+    ("report", &["incident", "rotation"]),
     ("adapter", &["incident", "reach", "port"]),
     (
         "drill",

@@ -25,8 +25,8 @@ use tokio::sync::watch;
 use crate::incident::body::{WriteIntended, WriteSeen};
 use crate::incident::{Draft, Entry, IncidentId, Mode, Refs, RunId, StepPath, kind};
 use crate::port::{
-    Cause, Cluster, CustodyError, Documents, Exhibits, Ledger, LedgerError, PortError, Ports,
-    Right, RunFiles,
+    Cause, Cluster, CustodyError, Documents, Estate, Exhibits, Ledger, LedgerError, PortError,
+    Ports, Right, RunFiles,
 };
 
 pub use registry::{ActionSpec, Registry, Use};
@@ -73,6 +73,17 @@ impl Context {
                 "this step needs a cluster and none is configured",
             )
             .hint("name one with --context or --kubeconfig")
+        })
+    }
+    /// What rotation works on, or an error that says how to give it.
+    pub fn estate(&self) -> Result<&Estate, ActionError> {
+        self.ports.estate.as_ref().ok_or_else(|| {
+            ActionError::new(
+                Class::Refused,
+                "this step needs a cloud account and none is configured",
+            )
+            .code("FB3003")
+            .hint("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `firebreak doctor` shows what it sees")
         })
     }
     /// What every entry of this step refers to.
@@ -167,6 +178,8 @@ pub enum Class {
     Timeout,
     /// It may have happened.
     InDoubt,
+    /// It is not over: it waits for time or for a person outside, and goes on under the decision that it has.
+    Waiting,
     /// It failed, nothing is left in doubt.
     Failed,
     /// The ledger cannot be written: the run stops.
@@ -185,6 +198,7 @@ impl Class {
             Class::Transient => "transient",
             Class::Timeout => "timeout",
             Class::InDoubt => "in-doubt",
+            Class::Waiting => "waiting",
             Class::Failed => "failed",
             Class::Ledger => "ledger",
             Class::Internal => "internal",
@@ -216,7 +230,7 @@ impl ActionError {
             Class::Transient => "FB1202",
             Class::Timeout => "FB0606",
             Class::InDoubt => "FB0602",
-            Class::Failed => "FB1203",
+            Class::Waiting | Class::Failed => "FB1203",
             Class::Ledger => "FB0601",
             Class::Internal => "FB1100",
         };

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::incident::body::{ReportBuilt, ReportText};
+use crate::incident::rotate::RotationPlanned;
 use crate::incident::{Effect, History, Phase, kind};
-use crate::port::Documents;
+use crate::port::{Documents, RunFiles};
 use crate::report::{self, Texts};
 
 use super::registry::{Sample, UndoSpec, check_as};
@@ -55,7 +56,11 @@ pub struct ReportBuild;
 ///
 /// # Errors
 /// When a text is there and cannot be read. One that is missing is no error: the document says so.
-pub fn texts(history: &History, documents: &dyn Documents) -> io::Result<Texts> {
+pub fn texts(
+    history: &History,
+    documents: &dyn Documents,
+    files: &dyn RunFiles,
+) -> io::Result<Texts> {
     let mut texts = Texts::new();
     for (_, entry) in history.bodies::<ReportText>(kind::REPORT_TEXT) {
         let is_digest =
@@ -66,6 +71,16 @@ pub fn texts(history: &History, documents: &dyn Documents) -> io::Result<Texts> 
             && let Some(text) = documents.text(&entry.sha256)?
         {
             texts.insert(entry.sha256, text);
+        }
+    }
+    for (_, planned) in history.bodies::<RotationPlanned>(kind::ROTATION_PLANNED) {
+        let sha256 = planned.plan_sha256;
+        let is_digest = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_digest
+            && let Some(bytes) = files.pinned(&format!("{sha256}.json"))?
+            && let Ok(text) = String::from_utf8(bytes)
+        {
+            texts.insert(sha256, text);
         }
     }
     Ok(texts)
@@ -111,7 +126,8 @@ impl Action for ReportBuild {
             ActionError::new(Class::Internal, "no place to write documents was given")
         })?;
         let history = cx.ledger.history()?;
-        let texts = texts(&history, documents.as_ref()).map_err(|e| local("read a text", &e))?;
+        let texts = texts(&history, documents.as_ref(), cx.files.as_ref())
+            .map_err(|e| local("read a text", &e))?;
         let document = report::build(&history, &texts, cx.ports.clock.now());
         let rendered = report::render(&document, &history);
         for (name, bytes) in &rendered.files {

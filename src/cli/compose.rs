@@ -10,7 +10,7 @@ use crate::adapter::webhook::{Messages, Webhook};
 use crate::custody::Custody;
 use crate::incident::{Actor, ActorKind, IncidentId, Mode};
 use crate::plan::Policy;
-use crate::port::{Cluster, Documents, Exhibits, Ledger, Operator, Ports, RunFiles};
+use crate::port::{Cluster, Documents, Estate, Exhibits, Ledger, Operator, Ports, RunFiles};
 use crate::run::{Ending, Engine, EngineError, RunEnd};
 
 use super::error::CliError;
@@ -27,7 +27,26 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn actions() -> Actions {
     let actions = action::acquire::actions(Actions::default());
     let actions = action::contain::actions(actions);
+    let actions = action::eradicate::actions(actions);
     actions.with(action::report_build::ReportBuild)
+}
+
+/// What a command works on outside.
+#[derive(Clone, Default)]
+pub struct Outside {
+    /// The cluster.
+    pub cluster: Option<Cluster>,
+    /// The cloud account with what rotation needs besides.
+    pub estate: Option<Estate>,
+}
+
+impl From<Option<Cluster>> for Outside {
+    fn from(cluster: Option<Cluster>) -> Self {
+        Outside {
+            cluster,
+            estate: None,
+        }
+    }
 }
 
 /// The engine of one incident.
@@ -37,7 +56,7 @@ pub fn actions() -> Actions {
 pub fn engine(
     session: &Session,
     custody: &Arc<Custody>,
-    cluster: Option<Cluster>,
+    outside: impl Into<Outside>,
     operator: Arc<dyn Operator>,
     executor: Option<&str>,
 ) -> Result<Engine, CliError> {
@@ -51,7 +70,7 @@ pub fn engine(
         files: custody.clone(),
         documents: Some(custody.clone()),
     };
-    assemble(session, held, cluster, operator, executor)
+    assemble(session, held, outside.into(), operator, executor)
 }
 
 /// The engine of an incident that is not open yet: it makes plans, and can carry out none.
@@ -61,7 +80,7 @@ pub fn engine(
 pub fn planner(
     session: &Session,
     unopened: &Arc<Unopened>,
-    cluster: Option<Cluster>,
+    outside: impl Into<Outside>,
     operator: Arc<dyn Operator>,
 ) -> Result<Engine, CliError> {
     let (name, trust) = super::command::policy::current(session)?;
@@ -83,7 +102,7 @@ pub fn planner(
         files: unopened.clone(),
         documents: None,
     };
-    assemble(session, held, cluster, operator, None)
+    assemble(session, held, outside.into(), operator, None)
 }
 
 /// What an engine holds of its incident.
@@ -100,7 +119,7 @@ struct Held {
 fn assemble(
     session: &Session,
     held: Held,
-    cluster: Option<Cluster>,
+    outside: Outside,
     operator: Arc<dyn Operator>,
     executor: Option<&str>,
 ) -> Result<Engine, CliError> {
@@ -124,8 +143,8 @@ fn assemble(
         files: held.files,
         documents: held.documents,
         ports: Ports {
-            cluster,
-            estate: None,
+            cluster: outside.cluster,
+            estate: outside.estate,
             notifier: Arc::new(messages(session)?),
             clock: session.clock.clone(),
             random: session.random.clone(),
@@ -231,15 +250,33 @@ pub fn exit_of(end: &RunEnd) -> Exit {
     }
     for path in &end.failed {
         let step = end.steps.get(path);
+        let code = step.and_then(|s| s.code.as_deref());
+        if let Some(known) = code.and_then(of_rotation) {
+            exit = exit.worst(known);
+            continue;
+        }
         exit = exit.worst(match step.and_then(|s| s.class.as_deref()) {
             // A release that others stood in the way of is stuck, like any undo that is.
-            _ if step.and_then(|s| s.code.as_deref()) == Some("FB1210") => Exit::Stuck,
+            _ if code == Some("FB1210") => Exit::Stuck,
             Some("denied") => Exit::Denied,
             Some("conflict") => Exit::Stale,
             _ => Exit::Failed,
         });
     }
     exit
+}
+
+/// What the end of a rotation means: the first that applies of stuck, verification, stale, refused by a guard, a person, undone.
+fn of_rotation(code: &str) -> Option<Exit> {
+    Some(match code {
+        "FB3001" | "FB3003" => Exit::Usage,
+        "FB3002" => Exit::Stale,
+        "FB3004" => Exit::TryAgain,
+        "FB3010" => Exit::Stuck,
+        "FB3011" => Exit::Parked,
+        "FB3012" => Exit::Missed,
+        _ => return None,
+    })
 }
 
 impl From<EngineError> for CliError {

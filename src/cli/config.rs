@@ -1,5 +1,6 @@
 //! The configuration: file, environment and flags; every key has a default and says where its value came from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -56,6 +57,18 @@ pub struct Config {
     pub kubeconfig: Set<String>,
     /// Context; empty = the current one.
     pub context: Set<String>,
+    /// Profile of the cloud account; empty = as every AWS tool finds it.
+    pub aws_profile: Set<String>,
+    /// Region; empty = `AWS_REGION`, then the profile's.
+    pub aws_region: Set<String>,
+    /// Endpoint for all of AWS; empty = AWS itself.
+    pub aws_endpoint: Set<String>,
+    /// `BUCKET` or `BUCKET/PREFIX` that keeps leases, so that responders on other hosts see them; empty = a folder of this host.
+    pub lease_bucket: Set<String>,
+    /// `careful`, or `unbounded` for servers on this host.
+    pub rate_start: Set<String>,
+    /// Emergency access: profile → the ARN that it must turn out to be.
+    pub break_glass: Set<BTreeMap<String, String>>,
 }
 
 /// The file's form. Unknown keys are refused.
@@ -69,6 +82,12 @@ struct File {
     me: Option<String>,
     kubeconfig: Option<String>,
     context: Option<String>,
+    aws_profile: Option<String>,
+    aws_region: Option<String>,
+    aws_endpoint: Option<String>,
+    lease_bucket: Option<String>,
+    rate_start: Option<String>,
+    break_glass: Option<BTreeMap<String, String>>,
 }
 
 impl Config {
@@ -108,7 +127,25 @@ impl Config {
             me: pick(file.me, "FIREBREAK_ME", ""),
             kubeconfig: pick(file.kubeconfig, "FIREBREAK_KUBECONFIG", ""),
             context: pick(file.context, "FIREBREAK_CONTEXT", ""),
+            aws_profile: pick(file.aws_profile, "FIREBREAK_AWS_PROFILE", ""),
+            aws_region: pick(file.aws_region, "FIREBREAK_AWS_REGION", ""),
+            aws_endpoint: pick(file.aws_endpoint, "FIREBREAK_AWS_ENDPOINT", ""),
+            lease_bucket: pick(file.lease_bucket, "FIREBREAK_LEASE_BUCKET", ""),
+            rate_start: pick(file.rate_start, "FIREBREAK_RATE_START", "careful"),
+            break_glass: match file.break_glass {
+                Some(value) => Set {
+                    value,
+                    origin: Origin::File(path.clone()),
+                },
+                None => Set {
+                    value: BTreeMap::new(),
+                    origin: Origin::Default,
+                },
+            },
         };
+        if !["careful", "unbounded"].contains(&config.rate_start.value.as_str()) {
+            return Err(bad(path, "`rate_start` is `careful` or `unbounded`"));
+        }
         let org = &config.org.value;
         if org.is_empty()
             || org.starts_with("firebreak/")
@@ -132,6 +169,13 @@ impl Config {
         } else {
             "(set; not shown)".to_owned()
         };
+        let paths: Vec<String> = self
+            .break_glass
+            .value
+            .iter()
+            .map(|(profile, arn)| format!("{profile} = {arn}"))
+            .collect();
+        let paths = paths.join(", ");
         vec![
             row("org", &self.org),
             row("probe_image", &self.probe_image),
@@ -140,6 +184,12 @@ impl Config {
             row("me", &self.me),
             row("kubeconfig", &self.kubeconfig),
             row("context", &self.context),
+            row("aws_profile", &self.aws_profile),
+            row("aws_region", &self.aws_region),
+            row("aws_endpoint", &self.aws_endpoint),
+            row("lease_bucket", &self.lease_bucket),
+            row("rate_start", &self.rate_start),
+            ("break_glass", paths, self.break_glass.origin.to_string()),
         ]
     }
 }

@@ -166,6 +166,7 @@ impl From<ActionError> for CliError {
     fn from(e: ActionError) -> Self {
         let exit = match e.class {
             Class::Refused | Class::Failed | Class::Transient | Class::Timeout => Exit::Failed,
+            Class::Waiting => Exit::Parked,
             Class::Denied => Exit::Denied,
             Class::Conflict => Exit::Stale,
             Class::InDoubt => Exit::InDoubt,

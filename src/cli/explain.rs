@@ -123,6 +123,30 @@ codes! {
     "FB1208": "The kubeconfig or its context cannot be used.", "Name one with --kubeconfig and --context.";
     "FB1209": "Another cluster answers behind the name that this incident is bound to.", "Point the context at the incident's cluster, or open another incident.";
     "FB1210": "A release left something: others changed it meanwhile.", "Do what is listed by hand; the rest was given back.";
+    "FB3001": "There is no such rotation plan in this incident, or the file is none.", "firebreak rotate plan makes one; firebreak rotate show prints the newest.";
+    "FB3002": "The rotation plan is too old to be begun. Nothing was changed.", "Plan again, look at it, approve it: firebreak rotate plan.";
+    "FB3003": "A step needs a cloud account and none is configured.", "Set AWS_PROFILE, or name one with --profile; firebreak doctor shows what is seen.";
+    "FB3004": "Somebody else rotates in this account.", "Wait for it, or resume that run; an expired lease is taken over by itself.";
+    "FB3005": "The lease on the account could not be had or read. Nothing was changed.", "Check `lease_bucket` and its rights (firebreak permissions rotate --format iam), then resume.";
+    "FB3006": "Another cloud account answers than the one that this incident is bound to. Nothing was changed.", "Choose the incident's account with --profile, or open another incident.";
+    "FB3007": "The cloud account cannot be used: credentials, region, endpoint or the network.", "See the reason; firebreak doctor shows what is seen.";
+    "FB3010": "A rotation is stuck: something could not be taken back.", "firebreak rotate status lists what is left; do it by hand, then firebreak rotate resume.";
+    "FB3011": "A rotation needs a person, or waits for time.", "firebreak rotate status says for each credential why and what to do; then firebreak rotate resume.";
+    "FB3012": "A credential was given back as it was: the old one is alive.", "firebreak rotate status says why its consumer failed; mend it, then plan again.";
+    "FB3021": "A guard refuses: the rotation would hit our own identity, or how we came in. Nothing was changed.", "Use another identity, or leave it out: --exclude NAME.";
+    "FB3022": "A guard refuses: no emergency access is configured, or none answers as configured. Nothing was changed.", "Name a profile and its ARN under `break_glass` in the configuration; try it: aws sts get-caller-identity --profile NAME.";
+    "FB3023": "A user's both key slots are in use, so that no new key can be made.", "Say which key may be deleted: --free-slot ID, with a second person.";
+    "FB3024": "A canary: calling with it or reading it alerts its owner. It is left alone.", "Ask its owner.";
+    "FB3025": "The deny does not fit beside the principal's other inline policies.", "Remove one, or deny by an organisation policy.";
+    "FB3026": "Somebody else writes this secret: a service, a rotation function, a controller.", "Rotate it there; firebreak changes no copy of what is written elsewhere.";
+    "FB3027": "Our clock and the cloud's are minutes apart: cut-off times would be wrong.", "Set this host's clock by NTP, then plan again.";
+    "FB3030": "The selection cannot be read, or selects by a field that a credential does not have.", "Correct it at the column that is named; the language is CEL. firebreak rotate select shows what it means.";
+    "FB3031": "Of some credentials it cannot be told whether they are meant, because something could not be read.", "Grant the right to read it, or decide: --on-unknown include or exclude.";
+    "FB3032": "Nothing is selected.", "firebreak rotate select true shows what there is.";
+    "FB3033": "Deleting a credential waits for a second person.", "Plan without deletions: the old one ends inactive and proven dead; or firebreak policy init and a team.";
+    "FB3034": "The rotation map is missing, wrong, or names what is not there.", "Correct what is named; firebreak rotate map drafts one.";
+    "FB3035": "A wait has no such name, or is shorter than is safe against a real cloud.", "Leave the waits as they are; shorter ones are for servers on this host.";
+    "FB3036": "What was named is not in this account.", "Check the name and the account; firebreak doctor shows which one answers.";
 }
 
 /// Finds a code, however it is written.

@@ -4,6 +4,7 @@
 //! typed, and one of the exit codes of [`exit::Exit`].
 
 pub mod bench;
+pub mod cloud;
 pub mod cluster;
 pub mod command;
 pub mod compose;
@@ -30,6 +31,7 @@ use command::permissions::PermissionsArgs;
 use command::playbook::PlaybookCommand;
 use command::policy::PolicyCommand;
 use command::report::ReportCommand;
+use command::rotate::RotateCommand;
 use command::verify::VerifyArgs;
 use error::CliResult;
 use output::{ColorWhen, Output};
@@ -66,10 +68,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Look at cluster, rights, network plugin, clock and disk; changes nothing
-    Doctor(cluster::ClusterArgs),
+    Doctor(command::doctor::DoctorArgs),
     /// Capture, isolate, prove, preserve and document
     #[command(subcommand)]
     Contain(ContainCommand),
+    /// Replace credentials and prove the old ones dead
+    #[command(subcommand)]
+    Rotate(RotateCommand),
     /// Verify ledger and bags
     Verify(VerifyArgs),
     /// Declare, follow and close an incident
@@ -163,6 +168,7 @@ fn run(cli: Cli, out: Output) -> CliResult {
     match &command {
         Command::Doctor(args) => command::run::tokio_run(command::doctor::run(&session, args)),
         Command::Contain(c) => command::contain::run(&session, c),
+        Command::Rotate(c) => command::rotate::run(&mut session, c),
         Command::Verify(args) => command::verify::run(&session, args),
         Command::Incident(c) => command::incident::run(&mut session, c),
         Command::Resume { id } => {

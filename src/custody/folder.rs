@@ -11,7 +11,7 @@ use firebreak_evidence::source::{BagSource, DirSource};
 
 use crate::incident::body::{LedgerOpened, Note, Target};
 use crate::incident::{Actor, Draft, Entry, History, IncidentId, Mode, kind};
-use crate::port::{Clock, Ledger, LedgerError, Random, Store};
+use crate::port::{Clock, FingerprintKey, Ledger, LedgerError, Random, Store};
 
 use super::incident_ledger::{IncidentLedger, Keep, public_key};
 use super::key;
@@ -301,6 +301,17 @@ impl Custody {
     /// The epoch key's public half.
     pub fn public_key(&self) -> Option<[u8; 32]> {
         unhex(&self.opened.public_key)
+    }
+
+    /// The key that fingerprints of secrets are made with, made when it is first asked for.
+    ///
+    /// # Errors
+    /// When it is damaged, or disk or host refuse.
+    pub fn fingerprint_key(&self, random: &dyn Random) -> Result<FingerprintKey, OpeningError> {
+        let mut store = self
+            .store()
+            .map_err(|e| OpeningError::Host(e.to_string()))?;
+        key::fingerprint(store.as_mut(), random)
     }
 
     /// Closes the incident: last entry, last checkpoint (kept), then the epoch key is erased.

@@ -1,13 +1,15 @@
-//! The epoch key of an incident: made at open, kept in `state/epoch.key` (0600), erased at close.
+//! The keys of an incident, which never leave its `state/` (0600) and are erased at close: the epoch key, made at open; and the
+//! fingerprint key, made when the first rotation needs it.
 
 use firebreak_evidence::note::SeedSigner;
 use zeroize::Zeroizing;
 
-use crate::port::{Random, Store};
+use crate::port::{FingerprintKey, Random, Store};
 
 use super::folder::OpeningError;
 
 const KEY: &str = "state/epoch.key";
+const FINGERPRINT: &str = "state/fingerprint.key";
 
 /// Makes a key and keeps it. Answers its signer.
 pub(super) fn make(store: &mut dyn Store, random: &dyn Random) -> Result<SeedSigner, OpeningError> {
@@ -41,19 +43,55 @@ pub(super) fn load(store: &dyn Store) -> Result<Option<SeedSigner>, OpeningError
     Ok(Some(SeedSigner::from_seed(*seed)))
 }
 
-/// Overwrites and removes the key. On SSDs an overwrite is weak; see the trust table.
+/// The key that fingerprints of secrets are made with: loaded, or made once. Whoever holds it can try guesses against fingerprints.
+pub(super) fn fingerprint(
+    store: &mut dyn Store,
+    random: &dyn Random,
+) -> Result<FingerprintKey, OpeningError> {
+    let kept = store
+        .load(FINGERPRINT)
+        .map_err(|e| OpeningError::read(store, FINGERPRINT, &e))?
+        .map(Zeroizing::new);
+    let mut key = [0u8; 32];
+    match kept {
+        Some(bytes) if bytes.len() == key.len() => key.copy_from_slice(&bytes),
+        Some(_) => {
+            return Err(OpeningError::Damaged {
+                path: store.place().join(FINGERPRINT),
+                detail: "it is not 32 bytes long".into(),
+            });
+        }
+        None => {
+            random.fill(&mut key).map_err(|e| {
+                OpeningError::Host(format!("no randomness for the fingerprint key: {e}"))
+            })?;
+            store
+                .replace(FINGERPRINT, &key)
+                .map_err(|e| OpeningError::write(store, FINGERPRINT, &e))?;
+        }
+    }
+    Ok(FingerprintKey::new(key))
+}
+
+/// Overwrites and removes the keys. On SSDs an overwrite is weak; see the trust table.
 pub(super) fn erase(store: &mut dyn Store) -> std::io::Result<()> {
-    if store.load(KEY)?.is_some() {
-        store.truncate(KEY, 0)?;
-        store.append(KEY, &[0u8; 32])?;
-        store.sync_data(KEY)?;
+    // The epoch key last: its absence says that the incident is closed.
+    for key in [FINGERPRINT, KEY] {
+        if store.load(key)?.is_some() {
+            store.truncate(key, 0)?;
+            store.append(key, &[0u8; 32])?;
+            store.sync_data(key)?;
+        }
     }
     // A crash inside the first write can have left the seed under a temporary name.
-    let temporary = |path: &&str| path.starts_with("state/epoch.tmp-");
+    let temporary = |path: &&str| {
+        path.starts_with("state/epoch.tmp-") || path.starts_with("state/fingerprint.tmp-")
+    };
     for item in store.list()? {
         if let Some(path) = Some(item.path.as_str()).filter(temporary) {
             store.remove(path)?;
         }
     }
+    store.remove(FINGERPRINT)?;
     store.remove(KEY)
 }

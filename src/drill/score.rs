@@ -14,6 +14,7 @@ use crate::incident::body::{
     BagOpened, BagSealed, GateDecided, IncidentOpened, MilestoneReached, Notice, Proof, RunCreated,
     RunEnded, StepFinished, UndoFinished,
 };
+use crate::incident::rotate::{RotateIntent, RotateItem, RotateObserved, RotationPlanned};
 use crate::incident::{History, Milestone, Outcome, kind};
 
 use super::stage::DrillError;
@@ -138,6 +139,7 @@ impl Score {
         if run.as_ref().is_some_and(contains_something) {
             checks.push(isolation(history));
         }
+        checks.extend(rotation(history));
         checks.push(messages(history));
         let objectives = run
             .as_ref()
@@ -295,6 +297,59 @@ fn isolation(history: &History) -> Check {
         found.join(", ")
     };
     check("isolation is proven", passed, found)
+}
+
+/// Where credentials were planned to be replaced: each is, the old one proven dead, and whoever reads it came back.
+fn rotation(history: &History) -> Vec<Check> {
+    let planned: u64 = history
+        .bodies::<RotationPlanned>(kind::ROTATION_PLANNED)
+        .flat_map(|(_, p)| p.items.into_values())
+        .sum();
+    if planned == 0 {
+        return Vec::new();
+    }
+    let ended: BTreeMap<String, RotateItem> = history
+        .bodies::<RotateItem>(kind::ROTATE_ITEM)
+        .map(|(_, b)| (b.item.clone(), b))
+        .collect();
+    let done = ended.values().filter(|b| b.state == "done").count() as u64;
+    let open: Vec<&str> = ended
+        .values()
+        .filter(|b| b.state != "done")
+        .map(|b| b.summary.as_str())
+        .collect();
+    let found = match open.as_slice() {
+        [] => format!("{done} of {planned}"),
+        open => format!("{done} of {planned}; {}", open.join("; ")),
+    };
+    let mut restarts: BTreeMap<String, bool> = BTreeMap::new();
+    for (_, b) in history.bodies::<RotateIntent>(kind::ROTATE_INTENT) {
+        if b.item.starts_with("workload:") {
+            restarts.entry(b.item).or_default();
+        }
+    }
+    for (_, b) in history.bodies::<RotateObserved>(kind::ROTATE_OBSERVED) {
+        if let Some(available) = restarts.get_mut(&b.item) {
+            *available |= b.holds && b.step == "RolloutAvailable";
+        }
+    }
+    let down = restarts.iter().filter(|(_, up)| !**up);
+    let down: Vec<&str> = down.map(|(place, _)| place.as_str()).collect();
+    vec![
+        check(
+            "credentials are replaced and the old ones proven dead",
+            done == planned,
+            found,
+        ),
+        check(
+            "consumers are healthy with new credentials",
+            down.is_empty(),
+            match down.as_slice() {
+                [] => format!("{} restarted, all available", restarts.len()),
+                down => format!("not available: {}", listed(down.iter().copied())),
+            },
+        ),
+    ]
 }
 
 fn messages(history: &History) -> Check {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::sim::estate::{ESTATE_FILE, SimEstate, estate_shop};
 use crate::adapter::sim::{
     COMPROMISED, NAMESPACE, PROBE_IMAGE, Saver, SimCluster, WORLD_FILE, world_shop,
 };
@@ -16,7 +17,7 @@ use crate::incident::{Actor, Draft, IncidentId, Milestone, Mode, Phase, Severity
 use crate::plan::people::{Policy, TrustError};
 use crate::playbook::embedded;
 use crate::playbook::model::Playbook;
-use crate::port::{Clock, Ledger as _, LedgerError, PortError, Random, RunEvent, Store};
+use crate::port::{Clock, Estate, Ledger as _, LedgerError, PortError, Random, RunEvent, Store};
 
 use super::cast::Cast;
 use super::host_files::{self, HOST_FILES};
@@ -63,6 +64,8 @@ pub struct Stage {
     pub custody: Arc<Custody>,
     /// The world.
     pub sim: Arc<SimCluster>,
+    /// Its cloud account, secret store, databases and consumers.
+    pub cloud: Arc<SimEstate>,
     /// The personas.
     pub cast: Arc<Cast>,
     /// Their answers, by step.
@@ -166,7 +169,13 @@ impl Stage {
         random
             .fill(&mut seed)
             .map_err(|e| DrillError::Host(format!("no randomness for the world: {e}")))?;
-        let sim = SimCluster::create(world_shop(now, seed), saver(store.as_ref())?, clock.clone())?;
+        let world = world_shop(now, seed);
+        let cloud = SimEstate::create(
+            estate_shop(now, &world),
+            saver(store.as_ref(), ESTATE_FILE)?,
+            clock.clone(),
+        )?;
+        let sim = SimCluster::create(world, saver(store.as_ref(), WORLD_FILE)?, clock.clone())?;
         let open = OpenRequest {
             id,
             mode: Mode::Drill,
@@ -187,6 +196,7 @@ impl Stage {
         Ok(Stage {
             custody: Arc::new(custody),
             sim: Arc::new(sim),
+            cloud,
             cast: Arc::new(cast),
             answers,
             subject,
@@ -217,7 +227,10 @@ impl Stage {
         let answers = read_answers(&needed(ANSWERS)?)?;
         let subject: Subject = serde_json::from_slice(&needed(SUBJECT)?)
             .map_err(|e| DrillError::Damaged(format!("`{SUBJECT}`: {e}")))?;
-        let sim = SimCluster::resume(&needed(WORLD_FILE)?, saver(store.as_ref())?, clock.clone())?;
+        let kept = saver(store.as_ref(), WORLD_FILE)?;
+        let sim = SimCluster::resume(&needed(WORLD_FILE)?, kept, clock.clone())?;
+        let kept = saver(store.as_ref(), ESTATE_FILE)?;
+        let cloud = SimEstate::resume(&needed(ESTATE_FILE)?, kept, clock.clone())?;
         if !custody.opened().targets.contains(&sim.target()) {
             return Err(DrillError::Damaged(
                 "its world is not the one it was opened for".into(),
@@ -226,6 +239,7 @@ impl Stage {
         declare(&custody, &subject, clock.as_ref())?;
         Ok(Stage {
             sim: Arc::new(sim),
+            cloud,
             cast: Arc::new(Cast::load(store.as_ref())?),
             custody,
             answers,
@@ -251,6 +265,15 @@ impl Stage {
             &pinned("allowed_signers")?,
             None,
         )?)
+    }
+
+    /// What rotation works on in this world, with the drill's own fingerprint key.
+    ///
+    /// # Errors
+    /// When the key cannot be kept or read.
+    pub fn estate(&self) -> Result<Estate, DrillError> {
+        let key = self.custody.fingerprint_key(self.random.as_ref())?;
+        Ok(self.cloud.estate(Arc::new(key)))
     }
 
     /// The personas at the terminal; `watch` is told what happens.
@@ -290,6 +313,7 @@ fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
         ("pod", COMPROMISED.to_owned()),
         ("probe_image", PROBE_IMAGE.to_owned()),
         ("files", files),
+        ("cloud", "true".to_owned()),
     ]
     .into_iter()
     .filter(|(name, _)| playbook.vars.contains_key(*name))
@@ -297,14 +321,14 @@ fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Replaces the world's file through a handle of its own.
-fn saver(store: &dyn Store) -> Result<Saver, DrillError> {
+/// Replaces a world's file through a handle of its own.
+fn saver(store: &dyn Store, file: &'static str) -> Result<Saver, DrillError> {
     let store = store.another().map_err(|e| DrillError::read("", &e))?;
     let store = Mutex::new(store);
     Ok(Arc::new(move |bytes| {
         // The store keeps no state between two calls that a panic could have left half-done.
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.replace(WORLD_FILE, bytes)
+        store.replace(file, bytes)
     }))
 }
 

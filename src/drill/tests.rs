@@ -75,6 +75,7 @@ impl Rehearsal {
             told.lock().expect("told").push(e.clone())
         }));
         let actions = action::contain::actions(action::acquire::actions(Actions::default()));
+        let actions = action::eradicate::actions(actions);
         Engine {
             incident: stage.custody.id().clone(),
             mode: crate::incident::Mode::Drill,
@@ -85,7 +86,7 @@ impl Rehearsal {
             documents: Some(stage.custody.clone()),
             ports: Ports {
                 cluster: Some(stage.sim.cluster()),
-                estate: None,
+                estate: Some(stage.estate().expect("estate")),
                 notifier: Arc::new(Messages::shown()),
                 clock: Arc::new(HostClock::for_drill()),
                 random: Arc::new(HostRandom),

@@ -24,6 +24,15 @@ pub enum Target {
         /// UID of the namespace `kube-system`.
         uid: String,
     },
+    /// A cloud account.
+    Account {
+        /// Twelve digits.
+        account: String,
+        /// Region of its secret store.
+        region: String,
+        /// Where it answered.
+        endpoint: String,
+    },
     /// The host firebreak runs on.
     Host {
         /// Its name.

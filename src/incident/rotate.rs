@@ -137,8 +137,60 @@ pub struct RotateItem {
     pub resumable: bool,
 }
 
+/// Where a rotation stands, as status, document and `--json` show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationStatus {
+    /// SHA-256 of the plan.
+    pub plan_sha256: String,
+    /// Run that carries it out.
+    pub run: String,
+    /// `graceful`, `emergency` or `mixed`.
+    pub mode: String,
+    /// Account.
+    pub account: String,
+    /// One row per credential, in the plan's order.
+    pub rows: Vec<CredentialRow>,
+    /// Sums over the rows.
+    pub totals: RotationTotals,
+    /// What is not proven; never empty.
+    pub not_proven: Vec<String>,
+}
+
+/// Sums over the credentials of one rotation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotationTotals {
+    /// Items by state.
+    pub by_state: BTreeMap<String, u64>,
+    /// Old credentials that were shown to be dead.
+    pub old_dead: u64,
+    /// From the first change to the last old credential proven dead, once all are.
+    pub time_to_last_old_dead_ms: Option<i64>,
+    /// From the first change to the last consumer available with its new credential, once all are.
+    pub time_to_last_consumer_ms: Option<i64>,
+    /// The credential that stayed usable longest, counted from the suspected start (else from the plan) until it was disabled.
+    pub longest_exposure: Option<Exposure>,
+    /// Remote changes sent.
+    pub calls: u64,
+    /// Changes that ended throttled.
+    pub throttled: u64,
+}
+
+/// How long an old credential stayed usable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exposure {
+    /// Item.
+    pub item: String,
+    /// From, RFC 3339.
+    pub since: String,
+    /// Until, RFC 3339; `null` = it is usable still.
+    pub until: Option<String>,
+    /// Milliseconds, up to the last entry where it is usable still.
+    pub ms: i64,
+}
+
 /// The proof table row of one credential, as document and status show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RotatedCredential")]
 pub struct CredentialRow {
     /// Item.
     pub item: String,

@@ -111,7 +111,24 @@ pub fn need(policy: PolicyName, step: &Step) -> Need {
     let asked = step.approve.as_ref();
     match policy {
         PolicyName::Solo => solo(floor, asked.is_some() || step.kind == Kind::Approve),
-        PolicyName::Team => asked.map_or(floor, |a| team(floor, a)),
+        PolicyName::Team => rotates(step, asked.map_or(floor, |a| team(floor, a))),
+    }
+}
+
+/// Whoever replaces credentials never counts among those who decide about it: they would hold what they let through.
+fn rotates(step: &Step, need: Need) -> Need {
+    let eradicates = matches!(&step.kind, Kind::Call(c) if c.action.starts_with("eradicate."));
+    match need {
+        Need::Signed {
+            quorum,
+            break_glass,
+            ..
+        } if eradicates => Need::Signed {
+            quorum,
+            executor: Executor::NeverCounts,
+            break_glass,
+        },
+        other => other,
     }
 }
 
@@ -321,6 +338,30 @@ mod tests {
             judged(destructive, &both),
             GateState::Waiting { have: 1, need: 2 }
         );
+    }
+
+    #[test]
+    fn who_rotates_never_counts_among_those_who_decide_about_it() {
+        let never = |path: &str, name: &str| {
+            let text = crate::playbook::embedded::find(name)
+                .expect("embedded")
+                .text;
+            let book = crate::playbook::read(text.as_bytes(), None).expect("reads");
+            let step = book.find(&crate::incident::StepPath::parse(path).expect("path"));
+            let need = need(PolicyName::Team, step.expect("a step"));
+            matches!(
+                need,
+                Need::Signed {
+                    quorum: 2,
+                    executor: Executor::NeverCounts,
+                    break_glass: false
+                }
+            )
+        };
+        assert!(never("replace/rotate", "rotate"));
+        assert!(never("replace/delete", "rotate"));
+        assert!(never("act/main/rotate/replace", "security-breach"));
+        assert!(!never("isolate", "contain-pod"));
     }
 
     #[test]

@@ -35,6 +35,11 @@ pub const ALL: &[Embedded] = &[
         answers: None,
     },
     Embedded {
+        name: "rotate",
+        text: include_str!("../../playbooks/rotate.yaml"),
+        answers: None,
+    },
+    Embedded {
         name: "security-breach",
         text: include_str!("../../playbooks/security-breach.yaml"),
         answers: Some(include_str!("../../playbooks/answers/security-breach.yaml")),

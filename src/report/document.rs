@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::incident::body::Proof;
+use crate::incident::rotate::RotationStatus;
 use crate::incident::{Lane, Milestone, Mode, Phase};
 
 pub use super::metrics::{
@@ -51,6 +52,8 @@ pub struct IncidentDocument {
     pub runs: Vec<RunStory>,
     /// Section 9: what was proven about containment, and what was not.
     pub containment: Containment,
+    /// Section 9: what was rotated, with proof, and what is not proven.
+    pub rotations: Vec<RotationStory>,
     /// Section 10.
     pub exhibits: Vec<ExhibitRow>,
     /// Section 10: bags.
@@ -230,6 +233,27 @@ pub struct Containment {
     pub not_proven: Vec<Residual>,
     /// Credentials that a contained pod could use: names only, to be rotated.
     pub credentials: Vec<CredentialRow>,
+}
+
+/// A rotation.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct RotationStory {
+    /// SHA-256 of the plan.
+    pub plan_sha256: String,
+    /// Account.
+    pub account: String,
+    /// `graceful`, `emergency` or `mixed`.
+    pub mode: String,
+    /// The selection as CEL.
+    pub selector: String,
+    /// When it was planned (RFC 3339).
+    pub planned: String,
+    /// Run that carries it out.
+    pub run: String,
+    /// Where each credential stands; `null` = the pinned plan is not there.
+    pub status: Option<RotationStatus>,
+    /// Entry.
+    pub cite: Cite,
 }
 
 /// A proof table with its entry.

@@ -26,6 +26,7 @@ pub mod metrics;
 mod path;
 mod proof;
 mod response;
+mod rotation;
 pub mod sections;
 mod story;
 mod svg;
@@ -34,6 +35,7 @@ mod times;
 mod view;
 mod view_evidence;
 mod view_response;
+mod view_rotation;
 
 use std::collections::BTreeMap;
 
@@ -51,7 +53,7 @@ use document::{
 };
 use times::cite;
 
-/// Long texts by their SHA-256 (64 hex), as they stand in the incident's `notes/`.
+/// Long texts by their SHA-256 (64 hex), as they stand in the incident's `notes/`, and rotation plans, as they stand in its `trust/`.
 pub type Texts = BTreeMap<String, String>;
 
 /// The files of a built document: name → bytes.
@@ -95,6 +97,7 @@ pub fn build(history: &History, texts: &Texts, as_of: DateTime<Utc>) -> Incident
         key_times,
         runs,
         containment,
+        rotations: rotation::rotations(history, texts),
         findings: vec![],
     };
     doc.findings = check::check(&doc, history);

@@ -96,6 +96,7 @@ fn said(e: &Entry, step: Option<Lane>) -> Option<Said> {
     about_incident(e)
         .or_else(|| about_evidence(e))
         .or_else(|| about_containment(e))
+        .or_else(|| about_rotation(e, step))
         .or_else(|| about_run(e, step))
         .or_else(|| about_step(e, step))
 }
@@ -203,6 +204,11 @@ pub(super) fn target(target: &Target) -> String {
             server,
             uid,
         } => format!("cluster {context} ({server}, {uid})"),
+        Target::Account {
+            account,
+            region,
+            endpoint,
+        } => format!("account {account} in {region} ({endpoint})"),
         Target::Host { name } => format!("host {name}"),
     }
 }
@@ -334,6 +340,10 @@ fn about_containment(e: &Entry) -> Option<Said> {
         }
         _ => None,
     }
+}
+
+fn about_rotation(e: &Entry, step: Option<Lane>) -> Option<Said> {
+    plain(step.unwrap_or(Lane::Recover), super::rotation::said(e)?)
 }
 
 fn about_run(e: &Entry, step: Option<Lane>) -> Option<Said> {

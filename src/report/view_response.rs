@@ -8,6 +8,7 @@ use super::document::{IncidentDocument, RunStory, StepRef, StepState, StepStory}
 use super::sections::sections;
 use super::view::prose;
 use super::view_evidence;
+use super::view_rotation;
 
 pub(super) fn timeline(doc: &IncidentDocument) -> Vec<Block> {
     let rows = doc
@@ -89,6 +90,8 @@ pub(super) fn response(doc: &IncidentDocument) -> Vec<Block> {
     all.extend(left_lists(doc));
     all.push(Block::Heading("Credentials to rotate".into()));
     all.push(view_evidence::credentials(doc));
+    all.push(Block::Heading("Credentials replaced".into()));
+    all.extend(view_rotation::rotations(doc));
     all
 }
 

@@ -241,6 +241,17 @@ impl Entry {
     }
 }
 
+/// The format for editors: JSON Schema, as it stands in `playbooks/rotation-map.v1.schema.json`.
+///
+/// # Panics
+/// Never: a schema is plain JSON.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(RotationMap);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
+    text.push('\n');
+    text
+}
+
 /// Digest of a map's exact bytes.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
@@ -267,6 +278,19 @@ mod tests {
         assert_eq!(entry.id, "payments");
         assert_eq!(place.expect("place").id, "shop/payments/key");
         assert!(map.key_of("other").is_none());
+    }
+
+    #[test]
+    fn the_schema_for_editors_is_the_committed_one() {
+        if std::env::var_os("FIREBREAK_BLESS").is_some() {
+            let path = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/playbooks/rotation-map.v1.schema.json"
+            );
+            std::fs::write(path, schema()).expect("written");
+        }
+        let committed = include_str!("../../playbooks/rotation-map.v1.schema.json");
+        assert_eq!(committed, schema(), "FIREBREAK_BLESS=1 writes it anew");
     }
 
     #[test]

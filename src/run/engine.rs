@@ -372,6 +372,19 @@ impl Engine {
     }
 
     /// What an action of this run works with.
+    /// What a look outside of any run works with. It belongs to no step, so nothing of it is an entry.
+    ///
+    /// # Errors
+    /// When the host has no randomness.
+    pub fn looking(&self) -> Result<Context, EngineError> {
+        let step = StepPath::parse("look").map_err(|e| EngineError::NotNow(e.to_string()))?;
+        Ok(Context {
+            custody: None,
+            documents: None,
+            ..self.context(&self.mint()?, &step, 1, Duration::from_secs(1_800))
+        })
+    }
+
     pub(super) fn context(
         &self,
         run: &RunId,

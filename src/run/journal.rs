@@ -216,10 +216,16 @@ impl Journal {
         match &attempt.at {
             At::Resolved { body, .. } => body.by == "person" && body.verdict != "ran",
             At::Finished { seq, body } if body.outcome == Outcome::Failed => {
-                self.was_parked_and_resumed_after(*seq)
+                !is_waiting(body) && self.was_parked_and_resumed_after(*seq)
             }
             _ => false,
         }
+    }
+
+    /// True for an attempt that only waited, once the run was resumed: it goes on, under the decision that it has.
+    pub fn goes_on(&self, at: &At) -> bool {
+        matches!(at, At::Finished { seq, body }
+            if is_waiting(body) && self.was_parked_and_resumed_after(*seq))
     }
 
     fn was_parked_and_resumed_after(&self, seq: u64) -> bool {
@@ -525,4 +531,9 @@ fn impossible(entry: &Entry, what: &str) -> Impossible {
         seq: entry.seq,
         what: format!("{}: {what}", entry.kind),
     }
+}
+
+/// It ended for now only: see [`crate::action::Class::Waiting`].
+fn is_waiting(body: &StepFinished) -> bool {
+    body.outcome == Outcome::Failed && body.class.as_deref() == Some("waiting")
 }

@@ -138,6 +138,28 @@ async fn a_reading_step_is_tried_again_by_itself_and_an_effect_is_not() {
 }
 
 #[tokio::test]
+async fn what_only_waits_goes_on_under_the_decision_it_has_and_a_failure_asks_again() {
+    for (class, decisions) in [(Class::Waiting, 1), (Class::Failed, 2)] {
+        let lab = Lab::new();
+        let faults = vec![class];
+        lab.world.faults.lock().unwrap().insert("x".into(), faults);
+        let end = start(
+            &lab,
+            &one_step("test.once", "irreversible", ""),
+            &BTreeMap::new(),
+        )
+        .await
+        .expect("runs");
+        assert!(matches!(end.ending, Ending::Parked(_)), "{end:?}");
+        let again = lab.engine().resume(&end.run).await.expect("resumes");
+        assert_eq!((again.ending, lab.applied("x")), (Ending::Completed, 2));
+        let about = |e: &&crate::incident::Entry| e.kind == kind::GATE_DECIDED;
+        let decided = lab.entries().iter().filter(about).count();
+        assert_eq!(decided, decisions, "{class:?}");
+    }
+}
+
+#[tokio::test]
 async fn on_failure_continue_goes_on_and_stop_ends_the_run() {
     let lab = Lab::new();
     lab.world

@@ -283,6 +283,9 @@ impl<'a> Walk<'a> {
         attempt: &Attempt,
         body: &StepFinished,
     ) -> Progress {
+        if self.journal.goes_on(&attempt.at) {
+            return self.ready(step, number, attempt);
+        }
         let retry = self.definition.retry(step);
         let class = body.class.as_deref().unwrap_or("failed");
         if attempt.failures <= retry.max && retry.on.iter().any(|on| fits(*on, class)) {

@@ -27,6 +27,10 @@ arguments!(Gone {
     uid: String
 });
 arguments!(Files { paths: Vec<String> });
+arguments!(Rotate {
+    plan_sha256: String
+});
+
 arguments!(Call0 { url: Option<String>, token: Option<serde_json::Value>, image: Option<String>, level: Option<Level> });
 
 /// A closed argument.
@@ -68,7 +72,54 @@ const VERDICT: &[(&str, Sample)] = &[
     ("tried", Sample::Integer),
 ];
 
-static SPECS: [ActionSpec; 15] = [
+/// Its arguments are many: they are the real ones.
+const PLAN_ROTATION: ActionSpec = spec!(
+    "eradicate.plan_rotation",
+    firebreak::action::eradicate::PlanArgs,
+    Read,
+    Eradication,
+    &[Use::Call],
+    NO_UNDO,
+    &[("plan_sha256", Sample::Text), ("items", Sample::Integer)],
+    None,
+    0
+);
+
+static SPECS: [ActionSpec; 19] = [
+    spec!(
+        "contain.revoke_sessions",
+        firebreak::action::eradicate::RevokeArgs,
+        Reversible,
+        Containment,
+        &[Use::Call],
+        UndoSpec::Own,
+        &[("revoked", Sample::Integer)],
+        None,
+        0
+    ),
+    spec!(
+        "acquire.cloud_trail",
+        Trail,
+        Read,
+        Containment,
+        &[Use::Call],
+        NO_UNDO,
+        TAKEN,
+        Some(6),
+        0
+    ),
+    PLAN_ROTATION,
+    spec!(
+        "eradicate.rotate_credentials",
+        Rotate,
+        Irreversible,
+        Eradication,
+        &[Use::Call],
+        UndoSpec::None("an old credential that the intruder may know is not brought back"),
+        &[("done", Sample::Integer), ("undone", Sample::Integer)],
+        None,
+        0
+    ),
     spec!(
         "acquire.volatile",
         Volatile,

@@ -1,4 +1,4 @@
-//! Making forensic copies: volatile state, manifests and logs of pods, files and the journal of this host.
+//! Making forensic copies: volatile state, manifests and logs of pods, files and the journal of this host, the cloud's audit trail.
 //!
 //! # Flow
 //! Each step opens one bag, takes its sources in from the most volatile to the least, writes notes of what it tried, and seals the bag.
@@ -14,6 +14,7 @@
 //! pod, secrets too; a bag is as confidential as that.
 
 mod bag;
+mod cloud_trail;
 #[cfg(test)]
 mod fakes;
 mod files;
@@ -33,6 +34,7 @@ use crate::port::{Cause, PortError};
 use super::registry::{RightSpec, Sample};
 use super::{ActionError, Actions, Applied, Class, Context, Observed};
 
+pub use cloud_trail::CloudTrail;
 pub use files::Files;
 pub use journal::Journal;
 pub use logs::Logs;
@@ -46,6 +48,7 @@ pub fn actions(to: Actions) -> Actions {
         .with(Logs)
         .with(Files)
         .with(Journal)
+        .with(CloudTrail)
 }
 
 /// Fields of every result here.

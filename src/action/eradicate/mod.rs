@@ -1,7 +1,10 @@
 //! Eradicate: take the intruder's credentials away and give the consumers new ones.
 //!
-//! `plan_rotation` plans: `gather` reads the account, `holders` the cluster's side of it, `walk` the audit trail; `planner` selects and asks
-//! the guards, `plan_items` makes an item of each credential.
+//! `revoke_sessions` kills sessions quickly and issues nothing (`contain.revoke_sessions`: it stands here because it walks the same chain
+//! as the plan does).
+//!
+//! `plan_rotation` plans: `gather` reads the account, `holders` the cluster's side of it, `walk` the audit trail; `planner` has it selected
+//! (`plan_select`) and guarded (`plan_guards`), and `plan_items`, `plan_keys`, `plan_passwords` make an item of each credential.
 //!
 //! [`crate::rotation`] decides what comes next for each credential; this room does it. `carry` walks one item: ask the machine, make the
 //! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `observe` looks
@@ -13,6 +16,7 @@
 
 mod carry;
 mod contents;
+mod draft_map;
 mod fleet;
 mod gather;
 mod hand;
@@ -20,14 +24,20 @@ mod holders;
 mod observe;
 mod perform;
 mod plan_args;
+mod plan_guards;
 mod plan_items;
+mod plan_keys;
+mod plan_passwords;
 mod plan_rotation;
+mod plan_select;
 mod planner;
 mod prepare;
 mod prove;
 mod prove_password;
 mod record;
 mod restart;
+mod revoke_sessions;
+mod revoke_targets;
 mod rollouts;
 mod rotate_credentials;
 mod scan;
@@ -40,14 +50,18 @@ mod writer;
 
 use super::Actions;
 
+pub use draft_map::{DraftedMap, draft_map};
 pub use plan_args::PlanArgs;
 pub use plan_rotation::{PlanRotation, summary};
+pub use revoke_sessions::{RevokeArgs, RevokeSessions};
 pub use rotate_credentials::RotateCredentials;
 
 /// Adds every eradicate action.
 #[must_use]
 pub fn actions(to: Actions) -> Actions {
-    to.with(PlanRotation).with(RotateCredentials)
+    to.with(PlanRotation)
+        .with(RevokeSessions)
+        .with(RotateCredentials)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::action::ActionError;
 use crate::rotation::select::{OnUnknown, Wanted};
@@ -17,6 +17,7 @@ use super::planner::refuse;
 #[serde(deny_unknown_fields, default)]
 pub struct PlanArgs {
     /// A CEL expression over one credential.
+    #[serde(deserialize_with = "unless_empty")]
     pub select: Option<String>,
     /// Users whose access keys are meant.
     pub users: Vec<String>,
@@ -35,6 +36,7 @@ pub struct PlanArgs {
     /// Only with these tags.
     pub tags: BTreeMap<String, String>,
     /// Digest of a map that is pinned in the incident's `trust/`.
+    #[serde(deserialize_with = "unless_empty")]
     pub map_sha256: Option<String>,
     /// How they are replaced; graceful by default.
     pub mode: Option<RotationMode>,
@@ -43,6 +45,7 @@ pub struct PlanArgs {
     /// All at once: kill first, accept the outage.
     pub emergency: bool,
     /// Suspected start of the compromise, RFC 3339.
+    #[serde(deserialize_with = "unless_empty")]
     pub t0: Option<String>,
     /// What becomes of members that cannot be judged: refuse, include, exclude.
     pub on_unknown: Option<OnUnknown>,
@@ -59,6 +62,7 @@ pub struct PlanArgs {
     /// Canary keys and secrets: never called, never read.
     pub canaries: Vec<String>,
     /// Secret with the login of who may alter database roles, where neither map nor secret names one.
+    #[serde(deserialize_with = "unless_empty")]
     pub admin: Option<String>,
     /// Values of secrets are not looked at to find where a credential lives.
     pub skip_values: bool,
@@ -70,6 +74,12 @@ pub struct PlanArgs {
     pub waits: BTreeMap<String, u64>,
     /// Items at a time.
     pub concurrency: Option<u32>,
+}
+
+/// A playbook gives a variable that was not set as an empty text.
+fn unless_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.filter(|t| !t.is_empty()))
 }
 
 impl PlanArgs {

@@ -218,14 +218,7 @@ fn rotation(cx: &Context, plan: Arc<RotationPlan>) -> Result<Rotation, ActionErr
 
 /// What rotation works on, or an error that says how to give it.
 pub(super) fn estate(cx: &Context) -> Result<&Estate, ActionError> {
-    cx.ports.estate.as_ref().ok_or_else(|| {
-        ActionError::new(
-            Class::Refused,
-            "this step needs a cloud account and none is configured",
-        )
-        .code("FB3003")
-        .hint("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `firebreak doctor` shows what it sees")
-    })
+    cx.estate()
 }
 
 async fn me(cx: &Context) -> Result<String, ActionError> {
@@ -270,7 +263,7 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     }
     if open > 0 && cx.cancelled() {
         return Err(
-            ActionError::new(Class::Failed, format!("stopped: {summary}"))
+            ActionError::new(Class::Waiting, format!("stopped: {summary}"))
                 .code("FB3011")
                 .hint("go on: firebreak rotate resume"),
         );
@@ -283,6 +276,13 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
         "FB3012"
     };
     let first = worst(endings);
+    // What a resume takes up by itself was decided already; only what is over for good asks for another plan.
+    let goes_on = open > 0 || endings.values().any(|e| e.resumable);
+    let class = if goes_on {
+        Class::Waiting
+    } else {
+        Class::Failed
+    };
     let mut why: BTreeMap<&str, usize> = BTreeMap::new();
     for ending in endings.values().filter(|e| e.state == Terminal::NeedsHuman) {
         *why.entry(ending.reason.map_or("?", Reason::as_str))
@@ -297,11 +297,9 @@ fn finish(cx: &Context, plan: &RotationPlan, endings: &Endings) -> Result<Applie
     let hint = first
         .and_then(|e| e.hint.clone())
         .unwrap_or_else(|| "see each: firebreak rotate status".into());
-    Err(
-        ActionError::new(Class::Failed, format!("{summary}{reasons}"))
-            .code(code)
-            .hint(hint),
-    )
+    Err(ActionError::new(class, format!("{summary}{reasons}"))
+        .code(code)
+        .hint(hint))
 }
 
 fn worst(endings: &Endings) -> Option<&Ending> {

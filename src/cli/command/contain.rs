@@ -190,7 +190,7 @@ async fn pod(session: &Session, args: &PodArgs) -> CliResult {
     finish(session, &custody, &end)
 }
 
-fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
+pub(super) fn built_in(name: &str) -> Result<&'static Embedded, CliError> {
     embedded::find(name).ok_or_else(|| {
         let what = format!("the playbook {name} is not built in");
         CliError::new(Exit::Internal, "FB1100", what)

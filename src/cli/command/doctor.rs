@@ -1,8 +1,11 @@
-//! `firebreak doctor`: cluster, context, rights, network plugin, clock, disk. It never changes anything.
+//! `firebreak doctor`: cluster, context, rights, network plugin, clock, disk, and the cloud account where one is configured. It never changes
+//! anything.
 
 use serde_json::json;
 
 use crate::action::registry::RightSpec;
+use crate::adapter::aws::RightSeen;
+use crate::cli::cloud::{self, AccountArgs};
 use crate::cli::cluster::{ClusterArgs, reach};
 use crate::cli::compose::actions;
 use crate::cli::error::CliResult;
@@ -14,6 +17,18 @@ use crate::port::{Right, RightAnswer};
 /// Less free space than this is a warning: a bag of long logs needs room.
 const ROOM: u64 = 1024 * 1024 * 1024;
 
+/// A clock that differs by more makes the account refuse signatures at times.
+const CLOCK_S: i64 = 60;
+
+/// Arguments of `firebreak doctor`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    account: AccountArgs,
+}
+
 /// One line of the answer.
 struct Line {
     what: &'static str,
@@ -22,7 +37,8 @@ struct Line {
 }
 
 /// Looks at everything a containment rests on.
-pub async fn run(session: &Session, args: &ClusterArgs) -> CliResult {
+pub async fn run(session: &Session, args: &DoctorArgs) -> CliResult {
+    let (account, args) = (&args.account, &args.cluster);
     let mut lines = vec![place(session)];
     let mut exit = Exit::Ok;
     match reach(session, args).await {
@@ -123,6 +139,10 @@ pub async fn run(session: &Session, args: &ClusterArgs) -> CliResult {
             }
         }
     }
+    // Without anything that names an account there is nothing to say, and nothing is asked.
+    if cloud::is_configured(session, account) {
+        exit = exit.worst(of_account(session, account, &mut lines).await);
+    }
     lines.push(clock(session));
     lines.push(signer());
     if session.out.json {
@@ -145,6 +165,83 @@ pub async fn run(session: &Session, args: &ClusterArgs) -> CliResult {
         "correct what is named above, then: firebreak doctor"
     });
     Ok(exit)
+}
+
+/// Identity, region, endpoint, the server's clock, and which rights of a rotation are missing by simulation.
+async fn of_account(session: &Session, args: &AccountArgs, lines: &mut Vec<Line>) -> Exit {
+    let answered = match cloud::reach(session, args).await {
+        Ok(answered) => answered,
+        Err(e) => {
+            lines.push(Line {
+                what: "account",
+                state: "FAIL",
+                text: e.message,
+            });
+            return Exit::Failed;
+        }
+    };
+    let checkup = answered.aws.checkup().await;
+    lines.push(Line {
+        what: "account",
+        state: "ok",
+        text: checkup.place,
+    });
+    let offset = answered.aws.offset_s;
+    lines.push(Line {
+        what: "time",
+        state: match offset {
+            Some(s) if s.abs() <= CLOCK_S => "ok",
+            Some(_) => "WARN",
+            None => "?",
+        },
+        text: offset.map_or_else(
+            || "the account does not tell its time".to_owned(),
+            |s| format!("the account's clock is {s:+} s from this host's"),
+        ),
+    });
+    let missing: Vec<_> = checkup
+        .findings
+        .iter()
+        .filter(|f| f.right == RightSeen::Denied)
+        .collect();
+    let unknown = checkup
+        .findings
+        .iter()
+        .filter(|f| matches!(f.right, RightSeen::Unknown(_)))
+        .count();
+    let all = checkup.findings.len();
+    lines.push(Line {
+        what: "rotation",
+        state: match (missing.len(), unknown) {
+            (0, 0) => "ok",
+            (0, _) => "?",
+            _ => "WARN",
+        },
+        text: format!(
+            "{} of {all} rights of `rotate` are held by simulation, {} missing, {unknown} unknown",
+            all - missing.len() - unknown,
+            missing.len()
+        ),
+    });
+    for finding in &missing {
+        lines.push(Line {
+            what: "",
+            state: "",
+            text: format!("missing: {} (for {})", finding.action, finding.needed_for),
+        });
+    }
+    for note in checkup.notes {
+        lines.push(Line {
+            what: "",
+            state: "",
+            text: note,
+        });
+    }
+    if missing.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Denied
+    }
 }
 
 /// Everything that `contain pod` needs, in the namespace at hand.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cli::compose::{engine, exit_of};
+use crate::cli::compose::{Outside, engine, exit_of};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
@@ -151,7 +151,10 @@ fn compose(session: &Session, stage: &Stage) -> Result<Engine, CliError> {
     let mut engine = engine(
         session,
         &stage.custody,
-        Some(stage.sim.cluster()),
+        Outside {
+            cluster: Some(stage.sim.cluster()),
+            estate: Some(stage.estate()?),
+        },
         operator,
         Some(&executor.id),
     )?;

@@ -14,6 +14,7 @@ pub mod permissions;
 pub mod playbook;
 pub mod policy;
 pub mod report;
+pub mod rotate;
 pub mod run;
 pub mod verify;
 pub mod waits;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::adapter::kube::Connected;
+use crate::cli::cloud::{estate_of, wants_account};
 use crate::cli::cluster::{ClusterArgs, bind, reach, reach_bound, targets};
-use crate::cli::compose::{actions, engine};
+use crate::cli::compose::{Outside, actions, engine};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
@@ -17,8 +19,8 @@ use crate::custody::Custody;
 use crate::incident::body::{RunCreated, Target};
 use crate::incident::{History, RunId, StepPath, kind};
 use crate::plan::plan::PlanFile;
+use crate::playbook::model::Playbook;
 use crate::playbook::{self, Severity, embedded};
-use crate::port::Cluster;
 use crate::run::{Confirmation, Confirmed};
 
 use super::run::{finish, tokio_run};
@@ -251,30 +253,85 @@ fn variables(pairs: &[String]) -> Result<BTreeMap<String, String>, CliError> {
         .collect()
 }
 
-/// The incident and the cluster that a plan is for: the incident's own once it has one.
+/// Variable of a playbook that can do with an account and without one.
+const CLOUD: &str = "cloud";
+
+/// The incident, and what a plan is for: the incident's own cluster once it has one, and the account where the playbook wants one.
+/// `vars` says afterwards whether there is one, where the playbook asks and nobody said.
 async fn surroundings(
     session: &Session,
     cluster: &ClusterArgs,
-) -> Result<(Arc<Custody>, Option<Cluster>), CliError> {
+    name: &str,
+    vars: &mut BTreeMap<String, String>,
+) -> Result<(Arc<Custody>, Outside), CliError> {
     let custody = Arc::new(session.incident()?);
+    let connected = cluster_of(session, &custody, cluster).await?;
+    let mut outside = Outside::from(connected.as_ref().map(|c| c.cluster.clone()));
+    let book = book_of(&custody, name)?;
+    let Some(book) = book.filter(wants_account) else {
+        return Ok((custody, outside));
+    };
+    let optional = book.vars.contains_key(CLOUD);
+    let asked = vars.get(CLOUD).map(String::as_str);
+    if !optional || asked != Some("false") {
+        let workloads = connected.map(|c| c.workloads);
+        outside.estate = match estate_of(session, &custody, workloads).await {
+            // People do by hand what an account that does not answer cannot be asked for; a playbook that cannot do without says so.
+            Err(e) if optional && asked.is_none() && e.code == "FB3007" => {
+                session.out.tell(format!(
+                    "no cloud account: {}; people do by hand what it would take",
+                    e.message
+                ));
+                None
+            }
+            answered => answered?,
+        };
+    }
+    if optional && asked.is_none() {
+        vars.insert(CLOUD.to_owned(), outside.estate.is_some().to_string());
+    }
+    Ok((custody, outside))
+}
+
+/// The playbook that a command names: a file, a name, or that of a plan. `None` where it cannot be read: who uses it says why.
+fn book_of(custody: &Custody, name: &str) -> Result<Option<Playbook>, CliError> {
+    let bytes = if name.ends_with(".json") {
+        let plan = std::fs::read(name)
+            .ok()
+            .and_then(|b| PlanFile::read(&b).ok());
+        match plan {
+            Some(plan) => custody.load(&format!("trust/{}.yaml", plan.plan.playbook_sha256))?,
+            None => None,
+        }
+    } else {
+        source(name).ok().map(|(_, bytes)| bytes)
+    };
+    Ok(bytes.and_then(|b| playbook::read(&b, None).ok()))
+}
+
+async fn cluster_of(
+    session: &Session,
+    custody: &Custody,
+    cluster: &ClusterArgs,
+) -> Result<Option<Connected>, CliError> {
     let history = custody.history()?;
     let bound = targets(&history)
         .iter()
         .any(|t| matches!(t, Target::Cluster { .. }));
     if bound && cluster.context.is_none() {
         let answered = reach_bound(session, &history, cluster).await?;
-        return Ok((custody, answered.map(|a| a.connected.cluster)));
+        return Ok(answered.map(|a| a.connected));
     }
     match reach(session, cluster).await {
         Ok(answered) => {
-            bind(&custody, &answered.identity)?;
-            Ok((custody, Some(answered.connected.cluster)))
+            bind(custody, &answered.identity)?;
+            Ok(Some(answered.connected))
         }
         // A playbook without a cluster step needs none; one that has says so itself.
         Err(e)
             if e.code == "FB1208" && cluster.context.is_none() && cluster.kubeconfig.is_none() =>
         {
-            Ok((custody, None))
+            Ok(None)
         }
         Err(e) => Err(e),
     }
@@ -290,8 +347,8 @@ async fn plan(
     cluster: &ClusterArgs,
 ) -> CliResult {
     let (file, bytes) = source(name)?;
-    let vars = variables(var)?;
-    let (custody, ports) = surroundings(session, cluster).await?;
+    let mut vars = variables(var)?;
+    let (custody, ports) = surroundings(session, cluster, name, &mut vars).await?;
     let engine = engine(
         session,
         &custody,
@@ -349,7 +406,8 @@ async fn apply(
     confirm: Option<&str>,
     cluster: &ClusterArgs,
 ) -> CliResult {
-    let (custody, ports) = surroundings(session, cluster).await?;
+    let mut vars = variables(var)?;
+    let (custody, ports) = surroundings(session, cluster, name, &mut vars).await?;
     let planner = engine(
         session,
         &custody,
@@ -374,7 +432,7 @@ async fn apply(
         (file, playbook)
     } else {
         let (file, bytes) = source(name)?;
-        let made = planner.plan(&file, &bytes, &variables(var)?).await?;
+        let made = planner.plan(&file, &bytes, &vars).await?;
         (made, bytes)
     };
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);

@@ -11,6 +11,7 @@ use crate::cli::output::{clean, grouped};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::{ReportBuilt, ReportText};
+use crate::incident::rotate::RotationPlanned;
 use crate::incident::{Draft, History, kind};
 use crate::plan::call::sha256_hex;
 use crate::port::Ledger as _;
@@ -77,6 +78,13 @@ pub fn texts(custody: &Custody, history: &History) -> Result<Texts, CliError> {
             )
         })?;
         texts.insert(text.sha256, String::from_utf8_lossy(&bytes).into_owned());
+    }
+    // A plan that is gone is said by the document; it stands in nobody's way here.
+    for (_, planned) in history.bodies::<RotationPlanned>(kind::ROTATION_PLANNED) {
+        let bytes = custody.load(&format!("trust/{}.json", planned.plan_sha256))?;
+        if let Some(Ok(text)) = bytes.map(String::from_utf8) {
+            texts.insert(planned.plan_sha256, text);
+        }
     }
     Ok(texts)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cli::cloud::{estate_of, wants_account};
 use crate::cli::cluster::{ClusterArgs, reach_bound, targets};
 use crate::cli::command::incident::checked;
 use crate::cli::compose::{engine, exit_of};
@@ -166,14 +167,18 @@ pub fn resume(session: &mut Session) -> CliResult {
             None
         };
         let terminal = Arc::new(Terminal::new(session.out, Given::Nothing));
-        let engine = engine(
+        let mut engine = engine(
             session,
             &custody,
-            answered.map(|a| a.connected.cluster),
+            answered.as_ref().map(|a| a.connected.cluster.clone()),
             terminal,
             None,
         )?;
         let run = only_run(&engine, custody.id())?;
+        if wants_account(&engine.pinned(&run)?.0.playbook) {
+            let workloads = answered.map(|a| a.connected.workloads);
+            engine.ports.estate = estate_of(session, &custody, workloads).await?;
+        }
         recover(session, &custody, &run)?;
         let end = engine.resume(&run).await?;
         finish(session, &custody, &end)

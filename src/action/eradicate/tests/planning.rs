@@ -9,10 +9,11 @@ use crate::adapter::sim::estate::{DB_PRIMARY, EstateWorld, SimEstate};
 use crate::incident::body::{Credentials, ObjectRef};
 use crate::incident::kind;
 use crate::port::{BreakGlassPath, Cloud};
+use crate::rotation::map::RotationMap;
 use crate::rotation::plan::{AccessKey, Item, RotationPlan, What};
 use crate::rotation::words::{CredentialKind, Reason, RotationMode};
 
-use super::super::PlanRotation;
+use super::super::{PlanRotation, draft_map};
 use super::scene::Scene;
 
 fn key(item: &Item) -> &AccessKey {
@@ -27,7 +28,7 @@ fn one(plan: &RotationPlan) -> &Item {
     &plan.items[0]
 }
 
-fn handed_over(scene: &Scene) {
+pub(super) fn handed_over(scene: &Scene) {
     let role = format!(
         "arn:aws:iam::{}:role/shop-web",
         crate::adapter::sim::estate::ACCOUNT
@@ -478,4 +479,35 @@ async fn a_preview_shows_the_plan_and_leaves_nothing_behind() {
         .await
         .expect("seen");
     assert!(early.blocked.is_empty() && !early.warnings.is_empty());
+}
+
+#[tokio::test]
+async fn a_drafted_map_names_what_was_seen_holds_no_value_and_is_read_once_it_is_filled_in() {
+    let scene = Scene::new();
+    let drafted = draft_map(&scene.cx(), &[].into(), &[].into())
+        .await
+        .expect("drafted");
+    for wanted in [
+        "shop/payments/key",
+        "payment-api-token",
+        "AWS_SECRET_ACCESS_KEY",
+        "db.shop.example",
+        "DB_PASSWORD",
+    ] {
+        assert!(drafted.yaml.contains(wanted), "{wanted}: {}", drafted.yaml);
+    }
+    let secrets: Vec<String> = scene
+        .sim
+        .see(|w| w.keys.values().map(|k| k.secret.0.clone()).collect());
+    assert!(!secrets.iter().any(|s| drafted.yaml.contains(s)));
+    assert!(RotationMap::read(drafted.yaml.as_bytes()).is_err());
+    let filled = drafted.yaml.replace("<fill in>", "x.example");
+    assert_eq!(
+        RotationMap::read(filled.as_bytes())
+            .expect("a map")
+            .entries
+            .len(),
+        drafted.entries
+    );
+    assert_eq!(scene.changes(), 0);
 }
