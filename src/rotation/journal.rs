@@ -231,6 +231,10 @@ impl ItemJournal {
     fn key(&self, step: &str, target: &str, reversal: bool) -> Key {
         Key::new(self.attempt, step, target, reversal)
     }
+    /// True when no change of it is known to have happened: one may be in doubt.
+    pub fn untouched(&self) -> bool {
+        !self.changed
+    }
     /// True when nothing was changed for it yet: what the plan is bound to must still be so.
     pub fn fresh(&self) -> bool {
         !self.changed && self.in_doubt().is_none()

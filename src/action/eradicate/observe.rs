@@ -129,7 +129,7 @@ impl Rotation {
                 at.journal.attempt,
             )
         });
-        if at.journal.fresh() {
+        if at.journal.untouched() {
             if let Ok(admin) = self.admin(password).await
                 && let Ok(role) = self
                     .estate
@@ -140,6 +140,8 @@ impl Rotation {
                 seen.binding
                     .extend(crate::rotation::binding::database(&role));
             }
+        }
+        if at.journal.fresh() {
             return;
         }
         let new = match &at.hand.new {

@@ -142,13 +142,12 @@ impl Rotation {
 
     async fn made_with(&self, id: &str) -> Result<Vec<TrailEvent>, crate::port::PortError> {
         let created = self.plan.created.parse::<DateTime<Utc>>();
-        let now = self.cx.ports.clock.now();
+        let now = self.account_now().await;
         let mut query = TrailQuery {
             region: self.plan.region.clone(),
             by: Some(TrailBy::AccessKey(id.to_owned())),
             from: created.unwrap_or(now),
-            // The account's clock may be ahead of ours.
-            to: now + chrono::TimeDelta::minutes(5),
+            to: now,
             page: None,
         };
         let mut events = Vec::new();

@@ -125,7 +125,8 @@ impl Rotation {
             return Found::not([("who", "when the consumers restarted is not known".into())]);
         };
         // Uses are told by the account's clock, the restart by ours.
-        let since = since + self.offset().await;
+        let now = self.account_now().await;
+        let since = since + (now - self.cx.ports.clock.now());
         let used = self
             .patiently(|| self.estate.cloud.key_last_used(key))
             .await;
@@ -134,7 +135,6 @@ impl Rotation {
             Ok(used) => used,
         };
         let straggled = used.at.filter(|at| *at > since);
-        let now = self.cx.ports.clock.now() + self.offset().await;
         let simulated = self.cx.ports.clock.waits_are_simulated();
         let until = straggled.unwrap_or(since) + ms(waits.grace_ms) + ms(waits.trail_lag_ms);
         if now < until && (!simulated || straggled.is_some()) {
@@ -169,11 +169,11 @@ impl Rotation {
         }
     }
 
-    /// How far the account's clock is ahead of ours; nought where it does not tell.
-    async fn offset(&self) -> TimeDelta {
+    /// What time it is by the account's clock; by ours, where it does not tell.
+    pub(super) async fn account_now(&self) -> DateTime<Utc> {
         let asked = self.patiently(|| self.estate.cloud.identity()).await;
         let theirs = asked.ok().and_then(|a| a.server_date);
-        theirs.map_or(TimeDelta::zero(), |t| t - self.cx.ports.clock.now())
+        theirs.unwrap_or_else(|| self.cx.ports.clock.now())
     }
 
     /// Client software and address of who still uses a key; `None` when the trail cannot be read.
@@ -182,7 +182,7 @@ impl Rotation {
             region: self.plan.region.clone(),
             by: Some(TrailBy::AccessKey(key.to_owned())),
             from: since,
-            to: self.cx.ports.clock.now(),
+            to: self.account_now().await,
             page: None,
         };
         let page = self.estate.cloud.trail(&query).await.ok()?;

@@ -1,7 +1,7 @@
-//! Rotation against the simulated estate: planning and its guards; every kind from the plan to its end, killed at every entry, and with
-//! everything that goes wrong.
+//! Rotation against the simulated estate: what planning finds, every kind from the plan to its end, killed at every entry, and with everything
+//! that goes wrong.
 
-mod killing;
+mod kill;
 mod planning;
 mod plans;
 mod runs;
