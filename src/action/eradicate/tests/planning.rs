@@ -511,3 +511,89 @@ async fn a_drafted_map_names_what_was_seen_holds_no_value_and_is_read_once_it_is
     );
     assert_eq!(scene.changes(), 0);
 }
+
+#[tokio::test]
+async fn keys_that_could_not_be_listed_are_unknown_and_never_overlooked() {
+    let scene = Scene::new();
+    scene.meddle(|w| _ = w.missing.insert("iam:ListAccessKeys".into()));
+    let select = json!({"select": "kind == 'iam-access-key'"});
+    assert_eq!(scene.refused(select).await, "FB3031");
+    assert_eq!(
+        scene.refused(json!({"users": ["ci-build"]})).await,
+        "FB3031"
+    );
+    let plan = scene
+        .plan(json!({"users": ["ci-build"], "on_unknown": "include", "allow_empty": true}))
+        .await;
+    assert!(
+        plan.items.is_empty() && plan.residual[0].contains("ci-build"),
+        "{:?}",
+        plan.residual
+    );
+}
+
+#[tokio::test]
+async fn a_user_that_is_marked_as_emergency_access_is_left_alone_whatever_the_selection_reads() {
+    let scene = Scene::new();
+    let plan = scene
+        .plan(json!({"select": "kind == 'iam-access-key' && name != 'legacy-batch'"}))
+        .await;
+    assert!(plan.items.iter().all(|i| i.name != "break-glass"));
+    assert!(
+        plan.excluded
+            .iter()
+            .any(|e| e.why.contains("emergency access")),
+        "{:?}",
+        plan.excluded
+    );
+}
+
+#[tokio::test]
+async fn what_the_hand_over_holds_and_nobody_here_can_rotate_is_said() {
+    let scene = Scene::new();
+    handed_over(&scene);
+    let key = scene.keys_of("shop-payments")[0].clone();
+    scene.meddle(|w| {
+        // The key is of another account, and one Secret may not be read.
+        w.keys.remove(&key);
+        w.kube_secrets.remove("shop/web-session-key");
+        w.missing.insert("iam:GetRole".into());
+    });
+    let e = scene
+        .apply(json!({"handover": true}))
+        .await
+        .expect_err("the role cannot be read");
+    assert_eq!(e.code, "FB0405", "{e}");
+    scene.meddle(|w| _ = w.missing.remove("iam:GetRole"));
+    let plan = scene.plan(json!({"handover": true})).await;
+    let said = plan.residual.join("\n");
+    assert!(
+        said.contains(&format!("{key} belongs to no user")),
+        "{said}"
+    );
+    assert!(said.contains("shop/web-session-key was not read"), "{said}");
+    assert!(said.contains("service account shop/web"), "{said}");
+}
+
+#[tokio::test]
+async fn the_trail_tells_what_a_key_touched_and_which_roles_it_reached() {
+    let scene = Scene::new();
+    let session = scene.sim.see(|w| {
+        let made = w
+            .trail
+            .events
+            .iter()
+            .filter(|e| e.name == "AssumeRoleWithWebIdentity");
+        made.filter_map(|e| e.made.clone())
+            .next()
+            .expect("a session")
+    });
+    let select = format!("kind == 'iam-role-sessions' && name in chain('{session}')");
+    let plan = scene.plan(json!({"select": select})).await;
+    assert_eq!(one(&plan).name, "shop-reports");
+    // Without the trail it is not known, which is not the same as none.
+    scene.meddle(|w| _ = w.missing.insert("cloudtrail:LookupEvents".into()));
+    let mut again = scene;
+    again.attempt = 2;
+    assert_eq!(again.refused(json!({"select": select})).await, "FB3031");
+}
