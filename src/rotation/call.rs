@@ -95,12 +95,14 @@ pub enum Call {
         /// Token, which becomes the version id.
         token: String,
     },
-    /// Store the new value as a pending version.
-    PutPending {
+    /// Store the new value as a version: pending, or in use where the secret is the run's own.
+    PutVersion {
         /// Secret.
         secret: String,
         /// Token, which becomes the version id.
         token: String,
+        /// Label.
+        label: &'static str,
     },
     /// Move a label from one version to another.
     MoveLabel {
@@ -141,12 +143,14 @@ pub enum Call {
         /// Index into the role's moves.
         r#move: usize,
     },
-    /// Move a workload to it (or back).
+    /// Move a workload to another service account, which restarts it.
     MoveAccount {
-        /// Index into the role's moves.
-        r#move: usize,
-        /// Back to the old one.
-        back: bool,
+        /// Index into the plan's workloads.
+        workload: usize,
+        /// From.
+        from: String,
+        /// To.
+        to: String,
     },
     /// Restart a workload by its template's annotation.
     Restart {
@@ -173,7 +177,7 @@ impl Call {
             Call::DenySessions { .. } => "iam:PutRolePolicy",
             Call::SetTrust { .. } => "iam:UpdateAssumeRolePolicy",
             Call::CreateSecret { .. } => "secretsmanager:CreateSecret",
-            Call::PutPending { .. } => "secretsmanager:PutSecretValue",
+            Call::PutVersion { .. } => "secretsmanager:PutSecretValue",
             Call::MoveLabel { .. } => "secretsmanager:UpdateSecretVersionStage",
             Call::SetVerifier { .. } => "postgres:SetVerifier",
             Call::EndSessions { .. } => "postgres:TerminateSessions",
@@ -203,9 +207,15 @@ impl Call {
             Call::CreateSecret { name, token } => {
                 vec![("secret", name.clone()), ("version_id", token.clone())]
             }
-            Call::PutPending { secret, token } => {
-                vec![("secret", secret.clone()), ("version_id", token.clone())]
-            }
+            Call::PutVersion {
+                secret,
+                token,
+                label,
+            } => vec![
+                ("secret", secret.clone()),
+                ("version_id", token.clone()),
+                ("label", (*label).into()),
+            ],
             Call::MoveLabel {
                 secret,
                 label,
@@ -220,8 +230,9 @@ impl Call {
             Call::SetVerifier { server, role, .. } | Call::EndSessions { server, role } => {
                 vec![("server", server.to_string()), ("role", role.clone())]
             }
-            Call::PutAccount { r#move } | Call::MoveAccount { r#move, .. } => {
-                vec![("move", r#move.to_string())]
+            Call::PutAccount { r#move } => vec![("move", r#move.to_string())],
+            Call::MoveAccount { from, to, .. } => {
+                vec![("from", from.clone()), ("to", to.clone())]
             }
             Call::WriteSink { .. } | Call::Restart { .. } | Call::UndoRestart { .. } => Vec::new(),
         };
@@ -231,7 +242,7 @@ impl Call {
     pub fn issues(&self) -> bool {
         matches!(
             self,
-            Call::CreateKey { .. } | Call::CreateSecret { .. } | Call::PutPending { .. }
+            Call::CreateKey { .. } | Call::CreateSecret { .. } | Call::PutVersion { .. }
         )
     }
     /// True when it takes a credential's power away.
@@ -264,11 +275,13 @@ pub enum Look {
         /// Key id.
         key: String,
     },
-    /// Nothing of the intruder has appeared: keys, console password, policies; twice, apart.
+    /// Nothing of the intruder has appeared: keys, a console password, a deny taken off; twice, apart.
     ScanClean {
         /// User.
         user: String,
     },
+    /// Once the trail has caught up: no role was assumed from the compromised keys that is not revoked since.
+    ChainClean,
     /// The old access key is refused.
     OldKeyDead {
         /// User.

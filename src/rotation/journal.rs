@@ -83,6 +83,8 @@ pub struct ItemJournal {
     pub grades: BTreeMap<String, String>,
     /// How many entries it has.
     pub len: usize,
+    /// Some change of it happened, or may have.
+    changed: bool,
 }
 
 /// Steps that a new attempt does anew, because it has a new value. Whatever was killed stays killed.
@@ -184,8 +186,12 @@ impl ItemJournal {
             "ok" => Standing::Done(b.got),
             "refused" => Standing::Refused(b.code.unwrap_or_default()),
             // In doubt stays in doubt: its intent says all that is known.
-            _ => return,
+            _ => {
+                self.changed = true;
+                return;
+            }
         };
+        self.changed |= matches!(standing, Standing::Done(_));
         self.set(key, standing, at);
     }
     /// Something was looked at.
@@ -208,6 +214,7 @@ impl ItemJournal {
         if let Some(grade) = b.grade {
             self.grades.insert(b.step, grade);
         }
+        self.changed |= b.settles.as_deref() == Some("happened");
         let standing = match (b.settles.as_deref(), b.holds) {
             (Some("did-not-happen"), _) => Standing::DidNotHappen,
             (_, true) => Standing::Done(b.facts),
@@ -223,6 +230,14 @@ impl ItemJournal {
     }
     fn key(&self, step: &str, target: &str, reversal: bool) -> Key {
         Key::new(self.attempt, step, target, reversal)
+    }
+    /// True when no change of it is known to have happened: one may be in doubt.
+    pub fn untouched(&self) -> bool {
+        !self.changed
+    }
+    /// True when nothing was changed for it yet: what the plan is bound to must still be so.
+    pub fn fresh(&self) -> bool {
+        !self.changed && self.in_doubt().is_none()
     }
     /// How a step of this attempt stands; `None` = it was not begun.
     pub fn standing(&self, step: &str, target: &str) -> Option<&Standing> {
@@ -261,6 +276,38 @@ impl ItemJournal {
     pub fn entries(&self, step: &str, target: &str) -> Vec<u64> {
         let key = self.key(step, target, false);
         self.entries.get(&key).cloned().unwrap_or_default()
+    }
+    /// How often a step was looked at or done, in this attempt.
+    pub fn times(&self, step: &str, target: &str) -> usize {
+        let key = self.key(step, target, false);
+        self.entries.get(&key).map_or(0, Vec::len)
+    }
+    /// The newest entry of a step, in this attempt.
+    pub fn last(&self, step: &str, target: &str) -> Option<u64> {
+        let key = self.key(step, target, false);
+        self.entries.get(&key).and_then(|e| e.last().copied())
+    }
+    /// True when a step is done, by an entry after `since` where one is given.
+    pub fn done_after(&self, step: &str, target: &str, since: Option<u64>) -> bool {
+        self.done(step, target) && (since.is_none() || self.last(step, target) > since)
+    }
+    /// True when a step was done, for whichever target, by an entry after this one.
+    pub fn done_since(&self, step: &str, seq: u64) -> bool {
+        self.steps.iter().any(|(k, s)| {
+            let after = |e: &Vec<u64>| e.iter().any(|e| *e > seq);
+            k.step == step
+                && matches!(s, Standing::Done(_))
+                && self.entries.get(k).is_some_and(after)
+        })
+    }
+    /// True when something was refused or did not hold, which taking the item up again tries anew.
+    pub fn held_up(&self) -> bool {
+        self.steps.values().any(|s| {
+            matches!(
+                s,
+                Standing::Refused(_) | Standing::DoesNotHold(_) | Standing::DidNotHappen
+            )
+        })
     }
     /// The oldest intent that is in doubt.
     pub fn in_doubt(&self) -> Option<&Intent> {

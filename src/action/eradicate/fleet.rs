@@ -13,9 +13,11 @@ use crate::port::{Cause, Claim, Held, LeaseTerms, LedgerError};
 use crate::rotation::journal::ItemJournal;
 use crate::rotation::machine::Ending;
 use crate::rotation::machine::access_key::DISTRIBUTED;
+use crate::rotation::plan::{Item, Sink};
 use crate::rotation::words::{Reason, Terminal};
 
 use super::carry::{Carried, Carrier, Rotation, Until};
+use super::rollouts::Phase;
 
 /// How long a lease counts without being renewed.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
@@ -109,26 +111,32 @@ async fn carry_all(
         }
         match over(&journal) {
             Some(ending) => {
-                let wrote = item
-                    .sinks
-                    .iter()
-                    .any(|s| journal.done(DISTRIBUTED, &s.place()))
-                    && ending.state == Terminal::Done;
-                rotation.rollouts.done_before(index, wrote, &rotation.plan);
+                let phase = phase(item, &journal, &ending);
+                let rollouts = &rotation.rollouts;
+                rollouts.ended_before(&item.workloads, index, phase);
                 endings.insert(index, ending);
             }
             None => carriers.push(Carrier::new(index, journal)),
         }
     }
-    let (emergency, graceful): (Vec<_>, Vec<_>) = carriers
+    // What was ended before may have left a restart to be taken back.
+    let all: Vec<usize> = (0..rotation.plan.workloads.len()).collect();
+    rotation.rollouts.advance_all(rotation, &all).await?;
+    let (urgent, graceful): (Vec<_>, Vec<_>) = groups(rotation, carriers)
         .into_iter()
+        .partition(|g| g.iter().any(|c| rotation.emergency(c.item)));
+    // Graceful items that share a workload with an emergency go with it, so that the workload restarts once.
+    let (emergency, along): (Vec<_>, Vec<_>) = urgent
+        .into_iter()
+        .flatten()
         .partition(|c| rotation.emergency(c.item));
-    let killed = pass(rotation, emergency, Until::Issue, &mut endings).await?;
+    let mut killed = pass(rotation, emergency, Until::Issue, &mut endings).await?;
     if rotation.halted() {
         return Ok(endings);
     }
+    killed.extend(along);
     pass(rotation, killed, Until::End, &mut endings).await?;
-    for batch in batches(rotation, graceful) {
+    for batch in batches(graceful) {
         let indices: Vec<usize> = batch.iter().map(|c| c.item).collect();
         if rotation.halted() {
             break;
@@ -143,6 +151,17 @@ async fn carry_all(
         }
     }
     Ok(endings)
+}
+
+/// Where an item that ended before stands towards its workloads.
+fn phase(item: &Item, journal: &ItemJournal, ending: &Ending) -> Phase {
+    let wrote = |s: &Sink| journal.done(DISTRIBUTED, &s.place());
+    match ending.state {
+        Terminal::Undone => Phase::Back,
+        Terminal::Done => Phase::Kept,
+        _ if item.sinks.iter().any(wrote) => Phase::Kept,
+        _ => Phase::Out,
+    }
 }
 
 /// An item that needs nothing more in this plan.
@@ -192,7 +211,7 @@ async fn pass(
                 endings.insert(index, ending);
             }
             Ok((_, Ok(Carried::AtIssue(carrier)))) => waiting.push(*carrier),
-            Ok((_, Ok(Carried::Stopped(_)))) => {}
+            Ok((_, Ok(Carried::Stopped))) => {}
             Ok((_, Err(e))) => {
                 // The ledger cannot be written: nobody acts any more.
                 rotation.halt.store(true, Ordering::Relaxed);
@@ -210,9 +229,8 @@ async fn pass(
     }
 }
 
-/// One group, then a tenth, then the rest. Items that share a workload stand in one group, so that it restarts once.
-fn batches(rotation: &Rotation, carriers: Vec<Carrier>) -> Vec<Vec<Carrier>> {
-    let groups = groups(rotation, carriers);
+/// One group, then a tenth, then the rest.
+fn batches(groups: Vec<Vec<Carrier>>) -> Vec<Vec<Carrier>> {
     let total = groups.len();
     let mut batches: Vec<Vec<Carrier>> = Vec::new();
     let sizes = [1, total.div_ceil(10), total];
@@ -226,6 +244,7 @@ fn batches(rotation: &Rotation, carriers: Vec<Carrier>) -> Vec<Vec<Carrier>> {
     batches
 }
 
+/// Items that share a workload stand in one group, so that it restarts once.
 fn groups(rotation: &Rotation, carriers: Vec<Carrier>) -> Vec<Vec<Carrier>> {
     let mut groups: Vec<(BTreeSet<usize>, Vec<Carrier>)> = Vec::new();
     let mut alone: Vec<Vec<Carrier>> = Vec::new();

@@ -37,6 +37,9 @@ impl Credential {
     }
 }
 
+/// What sinks held before: place → key → value.
+pub(super) type Before = BTreeMap<String, BTreeMap<String, Secret>>;
+
 /// In memory for one item.
 #[derive(Default)]
 pub(super) struct Hand {
@@ -44,8 +47,8 @@ pub(super) struct Hand {
     pub(super) new: Option<Credential>,
     /// The old value, where escrow has it.
     pub(super) old: Option<Credential>,
-    /// What sinks held before, where the run's own secret keeps it: place → key → value.
-    pub(super) before: BTreeMap<String, BTreeMap<String, Secret>>,
+    /// What sinks held before, where the run's own secret keeps it.
+    pub(super) before: Before,
     /// A session that we minted before the cut-off, and a call that it was allowed.
     pub(super) session: Option<Session>,
 }
@@ -64,7 +67,7 @@ pub(super) fn to_json(
     escrow: &Escrow,
     new: &Credential,
     current: Option<&Secret>,
-    before: &BTreeMap<String, BTreeMap<String, Secret>>,
+    before: &Before,
 ) -> Result<Secret, String> {
     let mut object = match current {
         Some(text) => object(text)?,
@@ -104,7 +107,7 @@ pub(super) fn from_json(escrow: &Escrow, text: &Secret) -> Result<Credential, St
 }
 
 /// What the sinks held before, from a version of a secret that the run made.
-pub(super) fn before_of(text: &Secret) -> BTreeMap<String, BTreeMap<String, Secret>> {
+pub(super) fn before_of(text: &Secret) -> Before {
     let Ok(mut object) = object(text) else {
         return BTreeMap::new();
     };

@@ -7,9 +7,9 @@
 //! (`plan_select`) and guarded (`plan_guards`), and `plan_items`, `plan_keys`, `plan_passwords` make an item of each credential.
 //!
 //! [`crate::rotation`] decides what comes next for each credential; this room does it. `carry` walks one item: ask the machine, make the
-//! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome, ask again. `observe` looks
-//! at the world after a crash, `verify` and `prove` do the looks that a machine asks for, `rollouts` restarts a workload once for all
-//! items that feed it, `fleet` runs them side by side: kills of an emergency first, a graceful rotation behind a canary.
+//! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `observe` looks
+//! at the world after a crash, `verify`, `prove` and `scan` do the looks that a machine asks for, `rollouts` and `restart` restart a
+//! workload once for all items that feed it, `fleet` runs them side by side: kills of an emergency first, a graceful rotation behind a canary.
 //!
 //! *Guarantees*: no change is sent before its intent is durable. A change without a usable answer is looked at before anything is sent
 //! again. A value is in escrow before anyone relies on it. No secret is in an entry, an error or a line of progress.
@@ -33,11 +33,16 @@ mod plan_select;
 mod planner;
 mod prepare;
 mod prove;
+mod prove_password;
+mod record;
+mod restart;
 mod revoke_sessions;
 mod revoke_targets;
 mod rollouts;
 mod rotate_credentials;
+mod scan;
 mod side_by_side;
+mod sinks;
 mod trail;
 mod verify;
 mod walk;

@@ -31,7 +31,7 @@ impl Rotation {
         let first = self.once(at).await;
         self.wait(waits.absence_apart_ms).await;
         let mut second = self.once(at).await;
-        second.absence_believed = first == second;
+        second.absence_believed = first.same_as(&second);
         second
     }
 
@@ -68,7 +68,8 @@ impl Rotation {
             self.see_secret(&key.escrow.secret, seen).await;
         }
         if at.journal.standing(ESCROWED, "").is_some() {
-            seen.escrowed_key = self.escrowed_id(at).await;
+            seen.escrowed_key = self.escrowed(at).await.map(|h| h.0.id);
+            seen.escrowed = seen.escrowed_key.is_some();
         }
         if at.journal.len > 0 {
             let mut principals = vec![Principal::User(key.user.clone())];
@@ -105,16 +106,6 @@ impl Rotation {
         }
     }
 
-    /// The key id in our version, where it can be read.
-    async fn escrowed_id(&self, at: &Carrier) -> Option<String> {
-        let item = self.item(at.item);
-        let escrow = hand::escrow(item)?;
-        let version = token(&self.cx.run.to_string(), item, at.journal.attempt);
-        let id = crate::port::VersionRef::Id(version);
-        let read = self.estate.vault.read(&escrow.secret, &id).await.ok()?;
-        hand::from_json(escrow, &read.value).ok().map(|c| c.id)
-    }
-
     async fn see_role(&self, role: &RoleSessions, seen: &mut Seen) {
         let principal = Principal::Role(role.role.clone());
         let answer = self
@@ -127,17 +118,6 @@ impl Rotation {
             seen.denies.insert(role.role.clone(), t_in_place(role_seen));
             seen.trust.clone_from(&role_seen.trust);
         }
-        let Some(workloads) = &self.estate.workloads else {
-            return;
-        };
-        for (i, m) in role.moves.iter().enumerate() {
-            let object = &self.plan.workloads[m.workload].object;
-            if let Ok(rollout) = workloads.rollout(object).await {
-                // Whether the account exists is not asked: making it again with the same annotations changes nothing.
-                let moved = rollout.service_account == m.to;
-                seen.accounts.insert(i, (rollout.service_account, moved));
-            }
-        }
     }
 
     async fn see_password(&self, at: &Carrier, password: &DatabasePassword, seen: &mut Seen) {
@@ -149,7 +129,7 @@ impl Rotation {
                 at.journal.attempt,
             )
         });
-        if at.journal.len == 0 {
+        if at.journal.untouched() {
             if let Ok(admin) = self.admin(password).await
                 && let Ok(role) = self
                     .estate
@@ -160,6 +140,8 @@ impl Rotation {
                 seen.binding
                     .extend(crate::rotation::binding::database(&role));
             }
+        }
+        if at.journal.fresh() {
             return;
         }
         let new = match &at.hand.new {
@@ -194,10 +176,7 @@ impl Rotation {
         password: &DatabasePassword,
         version: &str,
     ) -> Option<crate::port::Secret> {
-        let id = crate::port::VersionRef::Id(version.to_owned());
-        let secret = &password.escrow.secret;
-        let read = self.patiently(|| self.estate.vault.read(secret, &id)).await;
-        let read = read.ok()?;
+        let read = self.version(&password.escrow.secret, version).await.ok()?;
         hand::from_json(&password.escrow, &read.value)
             .ok()
             .map(|c| c.secret)
@@ -241,14 +220,9 @@ impl Rotation {
         };
         // The values to compare with are read anew: after a crash nothing of them is in memory.
         let mut look = Carrier::new(at.item, at.journal.clone());
-        match &at.hand.new {
-            Some(new) => {
-                look.hand.new = Some(hand::Credential {
-                    id: new.id.clone(),
-                    secret: new.secret.duplicate(),
-                });
-            }
-            None => look.hand.new = self.escrowed(at).await,
+        if let Some((new, before)) = self.escrowed(at).await {
+            look.hand.new = Some(new);
+            look.hand.before = before;
         }
         let new = self.new_values(&look, sink);
         let old = self.old_values(&mut look, sink).await.unwrap_or_default();
@@ -274,12 +248,13 @@ impl Rotation {
         seen.sinks.insert(index, holds);
     }
 
-    async fn escrowed(&self, at: &Carrier) -> Option<hand::Credential> {
+    /// What the version of this attempt holds, where it can be read: the credential, and what the sinks held before.
+    async fn escrowed(&self, at: &Carrier) -> Option<(hand::Credential, hand::Before)> {
         let item = self.item(at.item);
         let escrow = hand::escrow(item)?;
         let version = token(&self.cx.run.to_string(), item, at.journal.attempt);
-        let id = crate::port::VersionRef::Id(version);
-        let read = self.estate.vault.read(&escrow.secret, &id).await.ok()?;
-        hand::from_json(escrow, &read.value).ok()
+        let read = self.version(&escrow.secret, &version).await.ok()?;
+        let new = hand::from_json(escrow, &read.value).ok()?;
+        Some((new, hand::before_of(&read.value)))
     }
 }

@@ -84,10 +84,7 @@ impl Rotation {
         let mut tries = 0;
         loop {
             match self.send(at, change, &prepared.load).await {
-                Err(e) if e.cause.is_transient() && tries < PATIENCE && !self.cx.cancelled() => {
-                    self.wait(self.plan.waits.poll_ms << tries.min(4)).await;
-                    tries += 1;
-                }
+                Err(e) if e.cause.is_transient() && self.again(&mut tries).await => {}
                 Err(e) => return Sent::error(&e),
                 Ok(sent) => return sent,
             }
@@ -132,6 +129,8 @@ impl Rotation {
                 let cloud = &self.estate.cloud;
                 let answer = cloud.put_inline_policy(principal, name, document).await?;
                 let t = sessions::cutoff(document).map(clock_text::seconds);
+                // Nothing of ours is minted before T.
+                self.wait(1_000).await;
                 Ok(Sent::of(&answer, t.map(|t| ("t", t))))
             }
             Call::SetTrust { role, .. } => {
@@ -147,8 +146,12 @@ impl Rotation {
                 let answer = vault.create(name, token, value(load)?, &tags).await?;
                 Ok(Sent::of(&answer, [("version_id", answer.value.clone())]))
             }
-            Call::PutPending { secret, token } => {
-                let labels = [crate::port::PENDING];
+            Call::PutVersion {
+                secret,
+                token,
+                label,
+            } => {
+                let labels = [*label];
                 let vault = &self.estate.vault;
                 let answer = vault.put(secret, token, value(load)?, &labels).await?;
                 Ok(Sent::of(&answer, [("version_id", answer.value.clone())]))
@@ -186,16 +189,10 @@ impl Rotation {
                 ]))
             }
             Call::WriteSink { sink, .. } => self.write_sink(at, *sink, load).await,
-            Call::PutAccount { .. } | Call::MoveAccount { .. } => {
-                self.accounts(at, &change.call).await
-            }
-            Call::Restart { workload } | Call::UndoRestart { workload } => {
-                let object = &self.plan.workloads[*workload].object;
-                let run = self.cx.run.to_string();
-                let restart = matches!(change.call, Call::Restart { .. });
-                let value = restart.then_some(run.as_str());
-                self.workloads()?.restart(object, value).await?;
-                Ok(Sent::ok([]))
+            Call::PutAccount { r#move } => self.put_account(at, *r#move).await,
+            // These are a workload's, not an item's.
+            Call::MoveAccount { .. } | Call::Restart { .. } | Call::UndoRestart { .. } => {
+                Err(unprepared())
             }
         }
     }
@@ -264,32 +261,16 @@ impl Rotation {
         Ok(Sent::ok([("resource_version", after.version)]))
     }
 
-    async fn accounts(&self, at: &Carrier, call: &Call) -> Result<Sent, PortError> {
+    async fn put_account(&self, at: &Carrier, index: usize) -> Result<Sent, PortError> {
         let What::RoleSessions(role) = &self.item(at.item).what else {
             return Err(unprepared());
         };
-        let workloads = self.workloads()?;
-        match call {
-            Call::PutAccount { r#move } => {
-                let m = role.moves.get(*r#move).ok_or_else(unprepared)?;
-                let made = workloads
-                    .put_service_account(&m.namespace, &m.to, &m.annotations)
-                    .await?;
-                Ok(Sent::ok([("uid", made.uid)]))
-            }
-            Call::MoveAccount { r#move, back } => {
-                let m = role.moves.get(*r#move).ok_or_else(unprepared)?;
-                let (from, to) = if *back {
-                    (&m.to, &m.from)
-                } else {
-                    (&m.from, &m.to)
-                };
-                let object = &self.plan.workloads[m.workload].object;
-                workloads.move_service_account(object, from, to).await?;
-                Ok(Sent::ok([]))
-            }
-            _ => Err(unprepared()),
-        }
+        let m = role.moves.get(index).ok_or_else(unprepared)?;
+        let made = self
+            .workloads()?
+            .put_service_account(&m.namespace, &m.to, &m.annotations)
+            .await?;
+        Ok(Sent::ok([("uid", made.uid)]))
     }
 
     /// A key of ours, for whichever item looks at the same user.
@@ -297,6 +278,16 @@ impl Rotation {
         if let Ok(mut ours) = self.ours.lock() {
             ours.insert(key.to_owned());
         }
+    }
+
+    /// Waits a while, longer each time; false when it was long enough or somebody says stop.
+    async fn again(&self, tries: &mut u32) -> bool {
+        if *tries >= PATIENCE || self.halted() {
+            return false;
+        }
+        self.wait(self.plan.waits.poll_ms << (*tries).min(4)).await;
+        *tries += 1;
+        true
     }
 
     /// Sends a change again that certainly did not happen; anything else is the caller's to look at.
@@ -310,10 +301,7 @@ impl Rotation {
         let mut tries = 0;
         loop {
             match change().await {
-                Err(e) if e.cause.is_transient() && tries < PATIENCE && !self.cx.cancelled() => {
-                    self.wait(self.plan.waits.poll_ms << tries.min(4)).await;
-                    tries += 1;
-                }
+                Err(e) if e.cause.is_transient() && self.again(&mut tries).await => {}
                 other => return other,
             }
         }
@@ -329,12 +317,7 @@ impl Rotation {
             match read().await {
                 Err(e)
                     if (e.cause.is_transient() || e.cause.may_have_happened())
-                        && tries < PATIENCE
-                        && !self.cx.cancelled() =>
-                {
-                    self.wait(self.plan.waits.poll_ms << tries.min(4)).await;
-                    tries += 1;
-                }
+                        && self.again(&mut tries).await => {}
                 other => return other,
             }
         }

@@ -8,14 +8,12 @@ use sha2::{Digest, Sha256};
 use crate::incident::clock_text;
 use crate::incident::rotate::RotateIntent;
 use crate::port::{
-    Cause, Login, PortError, Principal, PrincipalSeen, Secret, SecretObject, SecretVersion,
+    Answer, Cause, Login, PortError, Principal, PrincipalSeen, Secret, SecretObject, SecretVersion,
     VersionRef,
 };
 use crate::rotation::call::{Call, Change, Value};
-use crate::rotation::machine::database_password::NEW_SET;
-use crate::rotation::machine::role_sessions::REVOKED;
 use crate::rotation::password;
-use crate::rotation::plan::{DatabasePassword, Item, Sink, What};
+use crate::rotation::plan::{DatabasePassword, Item, What};
 use crate::rotation::sessions;
 
 use super::carry::{Carrier, Rotation, token};
@@ -54,7 +52,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    fn new(code: &str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: &str, detail: impl Into<String>) -> Self {
         Problem {
             code: code.into(),
             detail: detail.into(),
@@ -93,16 +91,19 @@ impl Rotation {
         let mut intent = self.intent(at, change);
         let load = match &change.call {
             Call::CreateKey { user } => {
-                let keys = self.estate.cloud.access_keys(user).await?.value;
-                let ids: Vec<&str> = keys.iter().map(|k| k.id.as_str()).collect();
+                let keys = self
+                    .patiently(|| self.estate.cloud.access_keys(user))
+                    .await?;
+                let ids: Vec<&str> = keys.value.iter().map(|k| k.id.as_str()).collect();
                 intent.before.insert("keys".into(), ids.join(","));
+                if let Some(date) = keys.server_date {
+                    let date = clock_text::seconds(date);
+                    intent.before.insert("server_date".into(), date);
+                }
                 Load::Nothing
             }
             Call::DenySessions { principal } => {
-                if change.step == REVOKED && at.hand.session.is_none() {
-                    let arn = self.item(at.item).arn.clone();
-                    self.mint(at, &arn).await;
-                }
+                self.mint(at, change.step).await;
                 self.deny(principal, &mut intent).await?
             }
             Call::SetTrust {
@@ -110,8 +111,9 @@ impl Rotation {
                 document,
                 expect,
             } => {
+                self.mint(at, change.step).await;
                 let principal = Principal::Role(role.clone());
-                let seen = self.estate.cloud.principal(&principal).await?.value;
+                let seen = self.principal(&principal).await?.value;
                 let there = seen.trust.unwrap_or_default();
                 if !sessions::same_policy(&there, expect) {
                     return Err(Problem::new(
@@ -125,16 +127,14 @@ impl Rotation {
                     .insert("trust_sha256".into(), digest(document));
                 Load::Document(document.clone())
             }
-            Call::CreateSecret { .. } | Call::PutPending { .. } => {
+            Call::CreateSecret { .. } | Call::PutVersion { .. } => {
                 self.escrow_value(at, change, &mut intent).await?
             }
             Call::SetVerifier { value, .. } => self.verifier(at, *value, &mut intent).await?,
-            Call::EndSessions { .. } => {
+            Call::EndSessions { server, .. } => {
                 let password = database(self.item(at.item))?;
                 let admin = self.admin(password).await?;
-                let set = at.journal.got(NEW_SET, "", "t_set");
-                let before = set.and_then(|t| t.parse().ok());
-                let before = before.unwrap_or_else(|| self.cx.ports.clock.now());
+                let before = self.old_until(at, server);
                 intent
                     .params
                     .insert("before".into(), clock_text::millis(before));
@@ -152,7 +152,7 @@ impl Rotation {
         principal: &Principal,
         intent: &mut RotateIntent,
     ) -> Result<Load, Problem> {
-        let answer = self.estate.cloud.principal(principal).await?;
+        let answer = self.principal(principal).await?;
         let now = answer
             .server_date
             .unwrap_or_else(|| self.cx.ports.clock.now());
@@ -210,24 +210,6 @@ impl Rotation {
         Ok(Load::Value(value))
     }
 
-    /// What the sinks hold now, kept with the new value where no other secret has the old one.
-    async fn sinks_before(
-        &self,
-        item: &Item,
-    ) -> Result<BTreeMap<String, BTreeMap<String, Secret>>, Problem> {
-        let mut before = BTreeMap::new();
-        for sink in &item.sinks {
-            let object = self.sink_object(sink).await?;
-            let mut data = object.data;
-            let keys = sink
-                .keys
-                .values()
-                .filter_map(|key| data.remove(key).map(|v| (key.clone(), v)));
-            before.insert(sink.place(), keys.collect());
-        }
-        Ok(before)
-    }
-
     async fn verifier(
         &self,
         at: &mut Carrier,
@@ -248,10 +230,9 @@ impl Rotation {
         };
         let admin = self.admin(password).await?;
         // Same role, same cluster, and no replica: else the password would land somewhere else.
+        let database = &self.estate.database;
         let seen = self
-            .estate
-            .database
-            .role(&password.primary, &admin, &password.role)
+            .patiently(|| database.role(&password.primary, &admin, &password.role))
             .await?;
         if seen.system_identifier != password.system_identifier || seen.in_recovery || !seen.exists
         {
@@ -267,78 +248,6 @@ impl Rotation {
         Ok(Load::Verifier(password::scram_verifier(&secret), admin))
     }
 
-    async fn sink(
-        &self,
-        at: &mut Carrier,
-        index: usize,
-        value: Value,
-        intent: &mut RotateIntent,
-    ) -> Result<Load, Problem> {
-        let item = self.item(at.item).clone();
-        let sink = &item.sinks[index];
-        let new = self.new_values(at, sink);
-        let old = self.old_values(at, sink).await?;
-        let (wanted, other) = match value {
-            Value::New => (new, old),
-            Value::Old => (old, new),
-        };
-        if wanted.is_empty() {
-            return Err(Problem::new(
-                "not-found",
-                "the value to write is not at hand",
-            ));
-        }
-        let object = self.sink_object(sink).await?;
-        let known = |key: &str, there: &Secret| {
-            [&wanted, &other]
-                .iter()
-                .any(|v| v.get(key).is_some_and(|v| v.same_as(there)))
-        };
-        // Without the old value in any secret store, what is there was kept when the new one was: it is what `other` holds.
-        let foreign = wanted.keys().find(|key| {
-            object
-                .data
-                .get(*key)
-                .is_some_and(|there| !known(key, there))
-        });
-        if let Some(key) = foreign {
-            return Err(Problem::new(
-                "conflict",
-                format!(
-                    "{} key `{key}` holds neither the old nor the new value",
-                    sink.place()
-                ),
-            ));
-        }
-        if let Some(writer) = &object.written_by {
-            return Err(Problem::new(
-                "conflict",
-                format!("{} is written by {writer}: change it there", sink.place()),
-            ));
-        }
-        let keys: Vec<&str> = wanted.keys().map(String::as_str).collect();
-        intent.params.insert("keys".into(), keys.join(","));
-        intent
-            .before
-            .insert("resource_version".into(), object.version.clone());
-        intent.fp = wanted.values().next_back().map(|v| self.fp(&item, v));
-        Ok(Load::Sink(object, wanted))
-    }
-
-    pub(super) async fn sink_object(&self, sink: &Sink) -> Result<SecretObject, PortError> {
-        let o = &sink.object;
-        let object = self.workloads()?.secret(&o.namespace, &o.name).await?;
-        if !o.uid.is_empty() && object.object.uid != o.uid {
-            return Err(PortError::new(
-                Cause::Conflict,
-                "write the Secret",
-                sink.place(),
-                "it is another object than the one planned on",
-            ));
-        }
-        Ok(object)
-    }
-
     pub(super) fn workloads(
         &self,
     ) -> Result<&std::sync::Arc<dyn crate::port::Workloads>, PortError> {
@@ -350,26 +259,6 @@ impl Rotation {
                 "this command has no cluster; name one with --context or --kubeconfig",
             )
         })
-    }
-
-    /// What the sink gets of the new credential.
-    pub(super) fn new_values(&self, at: &Carrier, sink: &Sink) -> BTreeMap<String, Secret> {
-        let new = at.hand.new.as_ref();
-        new.map(|n| hand::sink_values(sink, n)).unwrap_or_default()
-    }
-
-    /// What the sink held before: of the old credential, or what the run's own secret kept.
-    pub(super) async fn old_values(
-        &self,
-        at: &mut Carrier,
-        sink: &Sink,
-    ) -> Result<BTreeMap<String, Secret>, Problem> {
-        if let Some(kept) = at.hand.before.get(&sink.place()) {
-            let copy = |(k, v): (&String, &Secret)| (k.clone(), v.duplicate());
-            return Ok(kept.iter().map(copy).collect());
-        }
-        let old = self.old(at).await?;
-        Ok(old.map(|o| hand::sink_values(sink, o)).unwrap_or_default())
     }
 
     /// The old credential, read once from the version that was current when the plan was made.
@@ -390,15 +279,27 @@ impl Rotation {
         Ok(at.hand.old.as_ref())
     }
 
-    async fn version(&self, secret: &str, version: &str) -> Result<SecretVersion, PortError> {
+    async fn principal(&self, principal: &Principal) -> Result<Answer<PrincipalSeen>, PortError> {
+        self.patiently(|| self.estate.cloud.principal(principal))
+            .await
+    }
+
+    /// A version by its id.
+    pub(super) async fn version(
+        &self,
+        secret: &str,
+        version: &str,
+    ) -> Result<SecretVersion, PortError> {
         let id = VersionRef::Id(version.to_owned());
-        self.estate.vault.read(secret, &id).await
+        self.patiently(|| self.estate.vault.read(secret, &id)).await
     }
 
     /// The login of who may change roles, read when it is needed and kept no longer.
     pub(super) async fn admin(&self, password: &DatabasePassword) -> Result<Login, Problem> {
         let label = VersionRef::Label(crate::port::CURRENT.into());
-        let read = self.estate.vault.read(&password.admin, &label).await?;
+        let read = self
+            .patiently(|| self.estate.vault.read(&password.admin, &label))
+            .await?;
         let fields = crate::rotation::plan::Escrow {
             secret: password.admin.clone(),
             exists: true,

@@ -1,47 +1,91 @@
-//! Workloads that several items feed: each restarts once, when all of them have written.
+//! Workloads that several items feed: each restarts once, when all of them have written, and once more when they took it back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use crate::incident::kind;
-use crate::incident::rotate::{RotateIntent, RotateObserved, RotateOutcome};
 use crate::port::LedgerError;
-use crate::rotation::call::{Call, Change};
-use crate::rotation::journal::{ItemJournal, TAKEN_UP};
+use crate::rotation::journal::ItemJournal;
+use crate::rotation::machine::Shared;
 use crate::rotation::machine::rollout::{self, Feeding};
-use crate::rotation::machine::{Next, Seen, Shared};
 use crate::rotation::plan::RotationPlan;
 use crate::rotation::words::Terminal;
 
 use super::carry::Rotation;
 
-/// How often a restart may end in doubt before it counts as failed.
-const DOUBTS: u32 = 5;
+/// Now and then a stop is looked for.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where an item stands towards a workload that it feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// On its way.
+    Waiting,
+    /// Its sinks hold the new values, and it has not ended.
+    Wrote,
+    /// Its sinks hold the old values again.
+    Back,
+    /// It ended, and its sinks hold the new values.
+    Kept,
+    /// It ended without having written.
+    Out,
+}
 
 #[derive(Default)]
 struct Workload {
-    place: String,
     rollable: bool,
     journal: ItemJournal,
-    /// Items that feed it and have neither arrived nor ended.
-    waiting: BTreeSet<usize>,
-    /// Items that wrote and have not taken back.
-    wrote: BTreeSet<usize>,
-    /// Some item took back.
-    taken_back: bool,
+    items: BTreeMap<usize, Phase>,
     standing: Option<Shared>,
     /// Somebody is moving it.
     busy: bool,
+    /// It was taken up by this process.
+    taken_up: bool,
     available: Option<DateTime<Utc>>,
+}
+
+impl Workload {
+    /// What it waits for; `None` = nobody wrote anything that it reads.
+    fn feeding(&self) -> Option<Feeding> {
+        let any = |phase: Phase| self.items.values().any(|p| *p == phase);
+        if any(Phase::Waiting) || (any(Phase::Back) && any(Phase::Wrote)) {
+            Some(Feeding::Writing)
+        } else if any(Phase::Back) {
+            Some(Feeding::TakenBack)
+        } else if any(Phase::Wrote) || any(Phase::Kept) {
+            Some(Feeding::Written)
+        } else {
+            None
+        }
+    }
+    /// Nothing more comes of moving it now.
+    fn settled(&self, feeding: Feeding) -> bool {
+        match feeding {
+            Feeding::Writing => true,
+            Feeding::Written => matches!(self.standing, Some(Shared::Available | Shared::Failed)),
+            Feeding::TakenBack => {
+                matches!(self.standing, Some(Shared::TakenBack | Shared::Stuck))
+            }
+        }
+    }
 }
 
 /// All workloads of a plan.
 pub(super) struct Rollouts {
     all: Mutex<Vec<Workload>>,
     changed: watch::Sender<u64>,
+}
+
+/// A workload that is being moved on.
+pub(super) struct Moving {
+    pub(super) workload: usize,
+    pub(super) journal: ItemJournal,
+    pub(super) feeding: Feeding,
+    /// What was refused or did not hold before this process is tried anew.
+    pub(super) take_up: bool,
 }
 
 impl Rollouts {
@@ -51,7 +95,6 @@ impl Rollouts {
             .workloads
             .iter()
             .map(|w| Workload {
-                place: w.place(),
                 rollable: w.rollable,
                 journal: journals
                     .remove(&rollout::item_id(&w.place()))
@@ -62,13 +105,14 @@ impl Rollouts {
         for (index, item) in plan.items.iter().enumerate() {
             for w in &item.workloads {
                 if let Some(workload) = all.get_mut(*w) {
-                    workload.waiting.insert(index);
+                    workload.items.insert(index, Phase::Waiting);
                 }
             }
         }
         for w in &mut all {
             w.available = w.journal.when(rollout::AVAILABLE, "");
-            if w.journal.done(rollout::AVAILABLE, "") && !w.journal.undone(rollout::TRIGGERED, "") {
+            let up = w.journal.done(rollout::AVAILABLE, "");
+            if up && w.journal.reversal(rollout::TRIGGERED, "").is_none() {
                 w.standing = Some(Shared::Available);
             }
         }
@@ -85,13 +129,9 @@ impl Rollouts {
         };
         of.iter()
             .filter_map(|w| all.get(*w).map(|workload| (*w, workload)))
-            .map(|(w, workload)| {
-                let standing = if workload.rollable {
-                    workload.standing.unwrap_or(Shared::Pending)
-                } else {
-                    Shared::ByHand
-                };
-                (w, standing)
+            .map(|(w, workload)| match workload.rollable {
+                true => (w, workload.standing.unwrap_or(Shared::Pending)),
+                false => (w, Shared::ByHand),
             })
             .collect()
     }
@@ -104,74 +144,61 @@ impl Rollouts {
             .max()
     }
 
-    /// An item has written its sinks and waits. Returns when its workloads have ended.
+    /// An item ended in a run before this one.
+    pub(super) fn ended_before(&self, of: &[usize], item: usize, phase: Phase) {
+        self.set(of, item, |_| phase);
+    }
+
+    /// An item has written its sinks, or given them their old values back, and waits. Returns when its workloads have ended.
     pub(super) async fn arrived(
         &self,
         rotation: &Rotation,
         item: usize,
+        phase: Phase,
     ) -> Result<(), LedgerError> {
-        let workloads = rotation.item(item).workloads.clone();
-        self.with(|all| {
-            for w in &workloads {
-                if let Some(workload) = all.get_mut(*w) {
-                    workload.waiting.remove(&item);
-                    workload.wrote.insert(item);
-                }
-            }
-        });
+        let workloads = &rotation.item(item).workloads;
+        self.set(workloads, item, |_| phase);
         let mut changed = self.changed.subscribe();
         loop {
-            for w in &workloads {
-                self.advance(rotation, *w).await?;
-            }
-            let pending = self
-                .standing(&workloads)
-                .values()
-                .any(|s| *s == Shared::Pending);
-            if !pending || rotation.halted() {
+            self.advance_all(rotation, workloads).await?;
+            let over = |s: &Shared| match phase {
+                Phase::Back => matches!(s, Shared::TakenBack | Shared::Stuck | Shared::ByHand),
+                _ => *s != Shared::Pending,
+            };
+            if self.standing(workloads).values().all(over) || rotation.halted() {
                 return Ok(());
             }
-            // Whoever else moves it, or arrives, tells; now and then a stop is looked for.
-            let pause = std::time::Duration::from_millis(500);
-            let _ = tokio::time::timeout(pause, changed.changed()).await;
+            let _ = tokio::time::timeout(PAUSE, changed.changed()).await;
         }
     }
 
-    /// An item has ended: nobody waits for it, and one that took back frees the way for taking the restart back.
+    /// An item has ended: nobody waits for it any more.
     pub(super) async fn ended(
         &self,
         rotation: &Rotation,
         item: usize,
         state: Terminal,
     ) -> Result<(), LedgerError> {
-        let workloads = rotation.item(item).workloads.clone();
+        let workloads = &rotation.item(item).workloads;
         let undone = state == Terminal::Undone;
-        self.with(|all| {
-            for w in &workloads {
-                if let Some(workload) = all.get_mut(*w) {
-                    workload.waiting.remove(&item);
-                    if undone {
-                        workload.wrote.remove(&item);
-                        workload.taken_back = true;
-                    }
-                }
+        self.set(workloads, item, |workload| {
+            match workload.items.get(&item) {
+                Some(Phase::Back) => Phase::Back,
+                _ if undone => Phase::Back,
+                Some(Phase::Wrote | Phase::Kept) => Phase::Kept,
+                _ if workload.standing == Some(Shared::Available) => Phase::Kept,
+                _ => Phase::Out,
             }
         });
-        for w in &workloads {
-            self.advance(rotation, *w).await?;
-        }
-        Ok(())
+        self.advance_all(rotation, workloads).await
     }
 
-    /// Items that a halt leaves where they are: nobody waits for them in this run.
-    pub(super) fn done_before(&self, item: usize, wrote: bool, plan: &RotationPlan) {
+    fn set(&self, of: &[usize], item: usize, phase: impl Fn(&Workload) -> Phase) {
         self.with(|all| {
-            for w in &plan.items[item].workloads {
+            for w in of {
                 if let Some(workload) = all.get_mut(*w) {
-                    workload.waiting.remove(&item);
-                    if wrote {
-                        workload.wrote.insert(item);
-                    }
+                    let phase = phase(workload);
+                    workload.items.insert(item, phase);
                 }
             }
         });
@@ -183,236 +210,48 @@ impl Rollouts {
         result
     }
 
-    /// Moves one workload as far as it goes now; one mover at a time.
-    async fn advance(&self, rotation: &Rotation, w: usize) -> Result<(), LedgerError> {
-        let taken = self.with(|all| {
+    /// Moves these workloads as far as they go now.
+    pub(super) async fn advance_all(
+        &self,
+        rotation: &Rotation,
+        of: &[usize],
+    ) -> Result<(), LedgerError> {
+        for w in of {
+            let Some(moving) = self.take(*w) else {
+                continue;
+            };
+            let moved = rotation.move_workload(moving).await;
+            self.with(|all| {
+                let workload = &mut all[*w];
+                workload.busy = false;
+                if let Ok((journal, standing)) = &moved {
+                    workload.available = journal.when(rollout::AVAILABLE, "");
+                    workload.journal = journal.clone();
+                    workload.standing = Some(*standing);
+                }
+            });
+            moved?;
+        }
+        Ok(())
+    }
+
+    /// Takes a workload to move it, if there is anything to do; one mover at a time.
+    fn take(&self, w: usize) -> Option<Moving> {
+        self.all.lock().ok().and_then(|mut all| {
             let workload = all.get_mut(w)?;
-            let feeding = feeding(workload);
-            if workload.busy || !workload.rollable || settled(workload, feeding) {
+            let feeding = workload.feeding()?;
+            if workload.busy || !workload.rollable || workload.settled(feeding) {
                 return None;
             }
             workload.busy = true;
-            let first = workload.standing.is_none();
-            Some((workload.journal.clone(), feeding, first))
-        });
-        let Some(Some((mut journal, feeding, first))) = taken else {
-            return Ok(());
-        };
-        if first && feeding == Some(Feeding::Written) && journal.len > 0 {
-            let body = rotation.workload_saw(w, TAKEN_UP, true, BTreeMap::new());
-            fold(rotation, &mut journal, kind::ROTATE_OBSERVED, &body, None).await?;
-        }
-        let moved = self.walk(rotation, w, journal, feeding).await;
-        let error = match moved {
-            Ok((journal, standing)) => {
-                self.with(|all| {
-                    let workload = &mut all[w];
-                    workload.busy = false;
-                    workload.available = journal.when(rollout::AVAILABLE, "");
-                    workload.journal = journal;
-                    workload.standing = Some(standing);
-                });
-                None
-            }
-            Err(e) => {
-                self.with(|all| all[w].busy = false);
-                Some(e)
-            }
-        };
-        error.map_or(Ok(()), Err)
-    }
-
-    async fn walk(
-        &self,
-        rotation: &Rotation,
-        w: usize,
-        mut journal: ItemJournal,
-        feeding: Option<Feeding>,
-    ) -> Result<(ItemJournal, Shared), LedgerError> {
-        let Some(feeding) = feeding else {
-            // Nobody wrote anything that it reads.
-            return Ok((journal, Shared::Available));
-        };
-        let run = rotation.cx.run.to_string();
-        let mut seen: Option<Seen> = None;
-        let mut doubts = 0;
-        loop {
-            let next = match rollout::next(w, &run, &journal, seen.as_ref(), feeding) {
-                Ok(standing) => return Ok((journal, standing)),
-                Err(next) => next,
-            };
-            match next {
-                Next::Observe => {
-                    let object = &rotation.plan.workloads[w].object;
-                    let mut look = Seen::default();
-                    if let Ok(workloads) = rotation.workloads()
-                        && let Ok(r) = rotation.patiently(|| workloads.rollout(object)).await
-                    {
-                        look.restarted.insert(w, r.restarted_by);
-                    } else {
-                        doubts += 1;
-                        rotation.wait(rotation.plan.waits.poll_ms).await;
-                        if doubts >= DOUBTS {
-                            return Ok((journal, Shared::Failed));
-                        }
-                    }
-                    seen = Some(look);
-                }
-                Next::Settle {
-                    step,
-                    reversal,
-                    happened,
-                    ..
-                } => {
-                    let body = RotateObserved {
-                        settles: Some(
-                            if happened {
-                                "happened"
-                            } else {
-                                "did-not-happen"
-                            }
-                            .into(),
-                        ),
-                        reversal,
-                        ..rotation.workload_saw(w, &step, happened, BTreeMap::new())
-                    };
-                    fold(rotation, &mut journal, kind::ROTATE_OBSERVED, &body, None).await?;
-                    seen = None;
-                }
-                Next::Change(change) => {
-                    let sent = self.restart(rotation, w, &mut journal, &change).await?;
-                    doubts += u32::from(sent == "in-doubt");
-                    if doubts >= DOUBTS {
-                        return Ok((journal, Shared::Failed));
-                    }
-                    seen = None;
-                }
-                Next::Look { step, .. } => {
-                    let found = rotation.rollout_done(w).await;
-                    if !found.holds && rotation.halted() {
-                        return Ok((journal, Shared::Pending));
-                    }
-                    let body = rotation.workload_saw(w, step, found.holds, found.facts);
-                    fold(rotation, &mut journal, kind::ROTATE_OBSERVED, &body, None).await?;
-                }
-                _ => return Ok((journal, Shared::Failed)),
-            }
-        }
-    }
-
-    async fn restart(
-        &self,
-        rotation: &Rotation,
-        w: usize,
-        journal: &mut ItemJournal,
-        change: &Change,
-    ) -> Result<&'static str, LedgerError> {
-        let workload = &rotation.plan.workloads[w];
-        let run = rotation.cx.run.to_string();
-        let intent = RotateIntent {
-            item: rollout::item_id(&workload.place()),
-            kind: "rollout".into(),
-            step: change.step.into(),
-            attempt: 1,
-            target: String::new(),
-            call: change.call.name().into(),
-            params: BTreeMap::from([
-                ("workload".into(), workload.place()),
-                ("annotation".into(), run.clone()),
-            ]),
-            before: BTreeMap::new(),
-            idempotency: None,
-            fp: None,
-            reversal: change.reversal,
-            epoch: rotation.epoch,
-        };
-        let seq = fold(rotation, journal, kind::ROTATE_INTENT, &intent, None).await?;
-        let value = matches!(change.call, Call::Restart { .. }).then_some(run.as_str());
-        let sent = match rotation.workloads() {
-            Ok(workloads) => {
-                rotation
-                    .patiently_change(|| workloads.restart(&workload.object, value))
-                    .await
-            }
-            Err(e) => Err(e),
-        };
-        let (result, code) = match &sent {
-            Ok(()) => ("ok", None),
-            Err(e) if e.cause.may_have_happened() => ("in-doubt", Some(e.cause.as_str())),
-            Err(e) => ("refused", Some(super::prepare::code_of(e))),
-        };
-        let outcome = RotateOutcome {
-            item: intent.item,
-            step: intent.step,
-            attempt: 1,
-            target: String::new(),
-            result: result.into(),
-            code: code.map(str::to_owned),
-            got: BTreeMap::new(),
-            request_id: None,
-            server_date: None,
-            reversal: change.reversal,
-        };
-        fold(rotation, journal, kind::ROTATE_OUTCOME, &outcome, Some(seq)).await?;
-        (rotation.cx.progress)(&format!("{} {}: {result}", workload.place(), change.step));
-        Ok(result)
-    }
-}
-
-fn feeding(workload: &Workload) -> Option<Feeding> {
-    if !workload.waiting.is_empty() {
-        Some(Feeding::Writing)
-    } else if !workload.wrote.is_empty() {
-        Some(Feeding::Written)
-    } else if workload.taken_back {
-        Some(Feeding::TakenBack)
-    } else {
-        None
-    }
-}
-
-/// Nothing more comes of moving it now.
-fn settled(workload: &Workload, feeding: Option<Feeding>) -> bool {
-    match feeding {
-        Some(Feeding::Written) => {
-            matches!(workload.standing, Some(Shared::Available | Shared::Failed))
-        }
-        Some(Feeding::TakenBack) => workload.journal.undone(rollout::TRIGGERED, ""),
-        Some(Feeding::Writing) => true,
-        None => workload.standing.is_some(),
-    }
-}
-
-async fn fold(
-    rotation: &Rotation,
-    journal: &mut ItemJournal,
-    kind: &str,
-    body: &impl serde::Serialize,
-    intent: Option<u64>,
-) -> Result<u64, LedgerError> {
-    let entry = rotation.append(kind, body, intent).await?;
-    journal.fold(&entry);
-    Ok(entry.seq)
-}
-
-impl Rotation {
-    fn workload_saw(
-        &self,
-        w: usize,
-        step: &str,
-        holds: bool,
-        facts: BTreeMap<String, String>,
-    ) -> RotateObserved {
-        RotateObserved {
-            item: rollout::item_id(&self.plan.workloads[w].place()),
-            step: step.into(),
-            attempt: 1,
-            target: String::new(),
-            holds,
-            facts,
-            grade: None,
-            settles: None,
-            reversal: false,
-        }
+            let take_up = !workload.taken_up && workload.journal.held_up();
+            workload.taken_up = true;
+            Some(Moving {
+                workload: w,
+                journal: workload.journal.clone(),
+                feeding,
+                take_up,
+            })
+        })
     }
 }

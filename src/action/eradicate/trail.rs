@@ -1,6 +1,6 @@
 //! What the audit trail says: who made a key.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::port::{CallerIdentity, TrailBy, TrailEvent, TrailQuery};
 
@@ -9,8 +9,8 @@ use super::verify::Found;
 
 /// Where events of IAM land.
 const IAM_REGION: &str = "us-east-1";
-/// How far back an unclear creation can be.
-const WINDOW: TimeDelta = TimeDelta::minutes(30);
+/// An event's time and a key's date are the same moment, by clocks of two services.
+const SLACK: TimeDelta = TimeDelta::minutes(5);
 
 impl Rotation {
     /// Who made a key that appeared around an unclear creation of ours, and whether anybody used it.
@@ -18,10 +18,20 @@ impl Rotation {
         let Ok(me) = self.patiently(|| self.estate.cloud.identity()).await else {
             return unknown("who we are is not known");
         };
+        // A resume may come days later: what is asked for is told by the key's own date.
+        let keys = self.patiently(|| self.estate.cloud.access_keys(user)).await;
+        let keys = keys.map(|k| k.value).unwrap_or_default();
+        let date = keys.iter().find(|k| k.id == key).and_then(|k| k.created);
+        let Some(date) = date else {
+            return unknown("its date is not known");
+        };
         let waits = &self.plan.waits;
         let mut spent = 0;
         let made = loop {
-            match self.creation(key).await {
+            if self.halted() {
+                return Found::not([("why", "it was not waited for".into())]);
+            }
+            match self.creation(key, date).await {
                 Some(event) => break Some(event),
                 None if spent >= waits.trail_lag_ms => break None,
                 None => {
@@ -39,7 +49,7 @@ impl Rotation {
         } else {
             "foreign"
         };
-        let used = self.used(key).await;
+        let used = self.used(key, date).await;
         Found::holds([
             ("user", user.to_owned()),
             ("who", who.into()),
@@ -48,16 +58,15 @@ impl Rotation {
         ])
     }
 
-    async fn creation(&self, key: &str) -> Option<TrailEvent> {
-        let now = self.cx.ports.clock.now();
+    async fn creation(&self, key: &str, date: DateTime<Utc>) -> Option<TrailEvent> {
         for region in [IAM_REGION, &self.plan.region] {
             let mut page = None;
             loop {
                 let query = TrailQuery {
                     region: region.to_owned(),
                     by: Some(TrailBy::EventName("CreateAccessKey".into())),
-                    from: now - WINDOW,
-                    to: now,
+                    from: date - SLACK,
+                    to: date + SLACK,
                     page,
                 };
                 let Ok(found) = self.patiently(|| self.estate.cloud.trail(&query)).await else {
@@ -95,7 +104,7 @@ impl Rotation {
         (same_key || same_arn) && (agent.contains(&run) || agent.contains("firebreak"))
     }
 
-    async fn used(&self, key: &str) -> &'static str {
+    async fn used(&self, key: &str, date: DateTime<Utc>) -> &'static str {
         let last = self
             .patiently(|| self.estate.cloud.key_last_used(key))
             .await;
@@ -104,12 +113,11 @@ impl Rotation {
             Ok(_) => return "yes",
             Err(_) => return "unknown",
         }
-        let now = self.cx.ports.clock.now();
         let query = TrailQuery {
             region: self.plan.region.clone(),
             by: Some(TrailBy::AccessKey(key.to_owned())),
-            from: now - WINDOW,
-            to: now,
+            from: date - SLACK,
+            to: self.account_now().await + SLACK,
             page: None,
         };
         match self.patiently(|| self.estate.cloud.trail(&query)).await {

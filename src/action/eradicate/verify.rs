@@ -44,24 +44,19 @@ impl Found {
 
 impl Rotation {
     /// Looks at what the machine asks for.
-    pub(super) async fn find(
-        &self,
-        at: &mut Carrier,
-        step: &str,
-        target: &str,
-        look: &Look,
-    ) -> Found {
+    pub(super) async fn find(&self, at: &mut Carrier, look: &Look) -> Found {
         match look {
             Look::NewKeyWorks { key } => self.new_key_works(at, key).await,
             Look::OldKeyQuiet { key } => self.old_key_quiet(at, key).await,
             Look::ScanClean { user } => self.scan_clean(at, user).await,
+            Look::ChainClean => self.chain_clean(at).await,
             Look::OldKeyDead { user, key } => self.old_key_dead(at, user, key).await,
             Look::WhoCreated { user, key } => self.who_created(user, key).await,
             Look::TrustEffective { role } => self.trust_effective(at, role).await,
             Look::SessionsDenied { role } => self.sessions_denied(at, role).await,
             Look::NewPasswordWorks => self.new_password_works(at).await,
             Look::OldPasswordDead => self.old_password_dead(at).await,
-            Look::SessionsGone => self.sessions_gone(at, step, target).await,
+            Look::SessionsGone => self.sessions_gone(at).await,
             Look::ReplicasInSync { secret } => self.in_sync(secret).await,
             Look::RolloutDone { workload } => self.rollout_done(*workload).await,
         }
@@ -101,7 +96,7 @@ impl Rotation {
                 }
                 spent += waits.verify_apart_ms.max(1);
                 let late = spent > waits.verify_cap_ms * 2 || failures > 4 * CAP;
-                if late || self.cx.cancelled() {
+                if late || self.halted() {
                     return Found::not([("failures", failures.to_string())]);
                 }
                 if in_a_row < waits.verify_times {
@@ -129,26 +124,36 @@ impl Rotation {
         let Some(since) = since else {
             return Found::not([("who", "when the consumers restarted is not known".into())]);
         };
-        let now = self.cx.ports.clock.now();
-        let period = ms(waits.grace_ms) + ms(waits.trail_lag_ms);
-        let simulated = self.cx.ports.clock.waits_are_simulated();
-        if now < since + period && !simulated {
-            let until = clock_text::seconds(since + period);
-            return Found::not([("who", format!("the grace period ends at {until}"))]);
-        }
+        // Uses are told by the account's clock, the restart by ours.
+        let now = self.account_now().await;
+        let since = since + (now - self.cx.ports.clock.now());
         let used = self
             .patiently(|| self.estate.cloud.key_last_used(key))
             .await;
-        match used {
+        let used = match used {
             Err(e) => return Found::not([("who", format!("its last use cannot be read: {e}"))]),
-            Ok(used) => {
-                if let Some(at) = used.at.filter(|at| *at > since) {
-                    let service = used.service.unwrap_or_default();
-                    let at = clock_text::seconds(at);
-                    return Found::not([("who", format!("used at {at} on {service}"))]);
-                }
-            }
+            Ok(used) => used,
+        };
+        let straggled = used.at.filter(|at| *at > since);
+        let simulated = self.cx.ports.clock.waits_are_simulated();
+        let until = straggled.unwrap_or(since) + ms(waits.grace_ms) + ms(waits.trail_lag_ms);
+        if now < until && (!simulated || straggled.is_some()) {
+            let used = straggled.map(|at| {
+                let service = used.service.unwrap_or_default();
+                format!("used at {} on {service}; ", clock_text::seconds(at))
+            });
+            let who = self.stragglers(key, since).await.unwrap_or_default();
+            return Found::not([(
+                "who",
+                format!(
+                    "{}{who} the grace period ends at {}",
+                    used.unwrap_or_default(),
+                    clock_text::seconds(until)
+                ),
+            )]);
         }
+        // Who used it and has stopped for the whole period is no straggler any more.
+        let since = straggled.unwrap_or(since);
         match self.stragglers(key, since).await {
             Some(who) if !who.is_empty() => Found::not([("who", who)]),
             Some(_) => Found::holds([
@@ -164,13 +169,20 @@ impl Rotation {
         }
     }
 
+    /// What time it is by the account's clock; by ours, where it does not tell.
+    pub(super) async fn account_now(&self) -> DateTime<Utc> {
+        let asked = self.patiently(|| self.estate.cloud.identity()).await;
+        let theirs = asked.ok().and_then(|a| a.server_date);
+        theirs.unwrap_or_else(|| self.cx.ports.clock.now())
+    }
+
     /// Client software and address of who still uses a key; `None` when the trail cannot be read.
     async fn stragglers(&self, key: &str, since: DateTime<Utc>) -> Option<String> {
         let query = TrailQuery {
             region: self.plan.region.clone(),
             by: Some(TrailBy::AccessKey(key.to_owned())),
             from: since,
-            to: self.cx.ports.clock.now(),
+            to: self.account_now().await,
             page: None,
         };
         let page = self.estate.cloud.trail(&query).await.ok()?;
@@ -201,16 +213,20 @@ impl Rotation {
             return Found::not([("why", "the new password is not at hand".into())]);
         };
         let waits = &self.plan.waits;
-        let mut servers = 0;
+        let mut facts = BTreeMap::new();
         for server in password.servers() {
             let mut spent = 0;
             loop {
                 match self.login(server, &password.role, &new.secret).await {
-                    Ok(LoginAnswer::Accepted { .. }) => break,
+                    Ok(LoginAnswer::Accepted { server_now }) => {
+                        // By this server's own clock: from here on nobody gets in with the old one.
+                        facts.insert(server.to_string(), clock_text::millis(server_now));
+                        break;
+                    }
                     other => {
                         // A replica has the new verifier only once it has replayed it.
                         spent += waits.poll_ms.max(1);
-                        if spent > waits.verify_cap_ms || self.cx.cancelled() {
+                        if spent > waits.verify_cap_ms || self.halted() {
                             return Found::not([
                                 ("server", server.to_string()),
                                 ("answer", said(&other)),
@@ -220,9 +236,12 @@ impl Rotation {
                     }
                 }
             }
-            servers += 1;
         }
-        Found::holds([("servers", servers.to_string())])
+        Found {
+            holds: true,
+            facts,
+            grade: None,
+        }
     }
 
     pub(super) async fn login(
@@ -255,7 +274,7 @@ impl Rotation {
                     if behind.is_empty() {
                         return Found::holds([("replicas", seen.value.replicas.len().to_string())]);
                     }
-                    if spent > waits.rollout_ms {
+                    if spent > waits.rollout_ms || self.halted() {
                         return Found::not([("behind", behind.join(", "))]);
                     }
                 }
@@ -274,7 +293,7 @@ impl Rotation {
         let waits = &self.plan.waits;
         let mut spent = 0;
         let mut last = String::new();
-        while spent <= waits.rollout_ms && !self.cx.cancelled() {
+        while spent <= waits.rollout_ms && !self.halted() {
             match workloads.rollout(object).await {
                 Ok(r) if r.complete() => {
                     return Found::holds([

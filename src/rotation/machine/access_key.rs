@@ -3,18 +3,20 @@
 //! graceful: `[SlotFreeing → VictimProvenDead → SlotFree] → Created → Escrowed → Verified → Promoted → Distributed → Restarted → OldQuiet
 //! → OldInactive → OldProvenDead → [OldDeleted] → LabelsCleaned → Done`
 //!
-//! emergency: `OldInactive → UserSessionsDenied → ChainRevoked → ScansClean → OldProvenDead → [SlotFree] → Created … Restarted → Done`
+//! emergency: `OldInactive → UserSessionsDenied → ChainRevoked → ScansClean → OldProvenDead → UserSessionsDenied and ChainRevoked once more
+//! → [SlotFree] → Created … Restarted → ChainClean → Done`. The second deny is for sessions that were minted between the first one and the
+//! moment at which the key was dead everywhere.
 
-use std::collections::BTreeMap;
-
-use crate::port::{CURRENT, PENDING, PREVIOUS, Principal};
-use crate::rotation::call::{Call, Change, Look, Value};
-use crate::rotation::journal::{Intent, NEW_ATTEMPT, Standing};
+use crate::port::{CURRENT, PENDING};
+use crate::rotation::call::{Call, Change, Look};
+use crate::rotation::journal::Standing;
 use crate::rotation::plan::AccessKey;
 use crate::rotation::words::{Reason, Terminal};
 
-use super::settle::orphans;
-use super::{Next, Seen, Turn, Verdict};
+use super::turn::move_label;
+use super::{Next, Turn, kill, orphan};
+
+pub use super::turn::{DISTRIBUTED, LABELS_CLEANED, PROMOTED};
 
 /// The old key of the slot that is freed is Inactive.
 pub const SLOT_FREEING: &str = "SlotFreeing";
@@ -28,10 +30,6 @@ pub const CREATED: &str = "Created";
 pub const ESCROWED: &str = "Escrowed";
 /// The new key works.
 pub const VERIFIED: &str = "Verified";
-/// The new version is current.
-pub const PROMOTED: &str = "Promoted";
-/// A sink holds the new value.
-pub const DISTRIBUTED: &str = "Distributed";
 /// Nobody uses the old key.
 pub const OLD_QUIET: &str = "OldQuiet";
 /// The old key is Inactive.
@@ -48,8 +46,8 @@ pub const INTRUDER_INACTIVE: &str = "IntruderKeyInactive";
 pub const OLD_DEAD: &str = "OldProvenDead";
 /// The old key is deleted: the point of no return.
 pub const OLD_DELETED: &str = "OldDeleted";
-/// Labels are cleaned.
-pub const LABELS_CLEANED: &str = "LabelsCleaned";
+/// The trail shows no role that was assumed from the compromised keys and not revoked since.
+pub const CHAIN_CLEAN: &str = "ChainClean";
 /// A key of an unclear creation is Inactive.
 pub const ORPHAN_INACTIVE: &str = "OrphanInactive";
 /// Who made it.
@@ -66,69 +64,82 @@ pub fn next(turn: &Turn<'_>, key: &AccessKey) -> Next {
     if let Some(first) = turn.drift().or_else(|| turn.doubt()) {
         return first;
     }
-    if turn.reverting().is_some() {
-        return back(turn, key);
-    }
-    if let Some(first) = resumed(turn, key) {
-        return first;
-    }
-    let killed = if turn.emergency() {
-        kill(turn, key)
+    let walked = if turn.reverting().is_some() {
+        back(turn, key)
+    } else if turn.emergency() {
+        emergency(turn, key)
     } else {
-        free_slot(turn, key)
+        graceful(turn, key)
     };
-    if let Err(next) = killed.and_then(|()| issue(turn, key)) {
-        return next;
+    match walked {
+        Ok(end) | Err(end) => end,
     }
-    let retired = if turn.emergency() {
-        Ok(())
-    } else {
-        retire(turn, key)
-    };
-    if let Err(next) = retired.and_then(|()| clean(turn, key)) {
-        return next;
-    }
-    turn.end(Terminal::Done, summary(turn, key))
 }
 
-/// On a resume the world may have moved past what the ledger says.
-fn resumed(turn: &Turn<'_>, key: &AccessKey) -> Option<Next> {
-    let seen = turn.seen?;
-    let keys = seen.keys.as_ref()?;
-    let new = turn.journal.got(CREATED, "", "key_id")?;
-    let listed = keys.iter().any(|k| k.id == new);
-    if !listed && seen.absence_believed {
-        // Somebody deleted it: what was escrowed opens nothing.
-        return Some(
-            drop_escrow(turn, key)
-                .unwrap_or_else(|| turn.new_attempt("the new key is gone: somebody deleted it")),
-        );
-    }
-    if !listed && !turn.done(OLD_DEAD) {
-        return Some(Next::ObserveLater);
-    }
-    None
+fn graceful(turn: &Turn<'_>, key: &AccessKey) -> Result<Next, Next> {
+    still_there(turn, key)?;
+    free_slot(turn, key)?;
+    issue(turn, key)?;
+    retire(turn, key)?;
+    clean(turn, key)
 }
 
-/// Takes our pending label off a version that opens nothing.
-fn drop_escrow(turn: &Turn<'_>, key: &AccessKey) -> Option<Next> {
-    let version = turn.journal.got(ESCROWED, "", "version_id")?;
-    let holds = turn
-        .seen
-        .and_then(|s| s.secret.as_ref())
-        .and_then(|s| s.as_ref())
-        .is_some_and(|s| s.holder(PENDING) == Some(version));
-    if !holds || turn.journal.undone(ESCROWED, "") {
-        return None;
+fn emergency(turn: &Turn<'_>, key: &AccessKey) -> Result<Next, Next> {
+    still_there(turn, key)?;
+    kill::kill(turn, key)?;
+    if let Some(victim) = &key.victim {
+        delete_victim(turn, key, victim)?;
     }
-    let call = move_label(key, PENDING, Some(version), None);
-    Some(turn.change(Change::new(ESCROWED, call).back()))
+    issue(turn, key)?;
+    kill::chain_clean(turn, key)?;
+    clean(turn, key)
+}
+
+/// On a resume the world may have moved past what the ledger says: is the new key still there?
+fn still_there(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
+    if turn.done(ESCROWED) && turn.journal.undone(ESCROWED, "") {
+        return Err(turn.new_attempt("the new key is gone: somebody deleted it"));
+    }
+    let (Some(seen), Some(new)) = (turn.seen, turn.journal.got(CREATED, "", "key_id")) else {
+        return Ok(());
+    };
+    let Some(keys) = &seen.keys else {
+        return Ok(());
+    };
+    if keys.iter().any(|k| k.id == new) || turn.journal.ever(ORPHAN_DELETED, new) {
+        return Ok(());
+    }
+    if !seen.absence_believed {
+        return Err(Next::ObserveLater);
+    }
+    let why = format!("{new}, the new key, is gone: somebody deleted it");
+    let relied_on = turn.done(PROMOTED)
+        || turn
+            .item
+            .sinks
+            .iter()
+            .any(|s| turn.done_on(DISTRIBUTED, &s.place()));
+    if turn.done(OLD_INACTIVE) && relied_on {
+        let hint = "look who did it; then give the consumers a key by a new plan";
+        return Err(turn.pause(Reason::AttackerActive, why, hint));
+    }
+    if relied_on && !turn.emergency() {
+        return Err(turn.revert(Reason::NewNotVerified, why));
+    }
+    // What was escrowed opens nothing: our label goes off it.
+    if key.escrow.exists && turn.done(ESCROWED) {
+        let version = turn.journal.got(ESCROWED, "", "version_id");
+        let call = move_label(&key.escrow, PENDING, version, None);
+        return Err(turn.change(Change::new(ESCROWED, call).back()));
+    }
+    Err(turn.new_attempt(&why))
 }
 
 fn free_slot(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
     let Some(victim) = &key.victim else {
         return Ok(());
     };
+    may_delete(turn, key)?;
     if !turn.done_on(SLOT_FREEING, victim) {
         return Err(turn.change(Change::new(SLOT_FREEING, inactive(key, victim)).on(victim)));
     }
@@ -152,133 +163,45 @@ fn free_slot(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
     delete_victim(turn, key, victim)
 }
 
+fn may_delete(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
+    if turn.plan.deletions {
+        return Ok(());
+    }
+    Err(turn.pause(
+        Reason::DeletionHeld,
+        format!(
+            "both slots of {} are taken, and this plan deletes nothing",
+            key.user
+        ),
+        "a second person approves a plan with deletions: `rotate plan --delete`",
+    ))
+}
+
 fn delete_victim(turn: &Turn<'_>, key: &AccessKey, victim: &str) -> Result<(), Next> {
     if turn.done_on(SLOT_FREE, victim) {
         return Ok(());
     }
-    if !turn.plan.deletions {
-        return Err(turn.pause(
-            Reason::DeletionHeld,
-            format!(
-                "both slots of {} are taken, and this plan deletes nothing",
-                key.user
-            ),
-            "a second person approves a plan with deletions: `rotate plan --delete`",
-        ));
-    }
+    may_delete(turn, key)?;
     Err(turn.change(Change::new(SLOT_FREE, delete(key, victim)).on(victim)))
-}
-
-fn kill(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
-    if !turn.done(OLD_INACTIVE) {
-        return Err(turn.change(Change::new(OLD_INACTIVE, inactive(key, &key.old))));
-    }
-    if !turn.done(SESSIONS_DENIED) {
-        let principal = Principal::User(key.user.clone());
-        let call = Call::DenySessions { principal };
-        return Err(turn.change(Change::new(SESSIONS_DENIED, call)));
-    }
-    for role in &key.chain {
-        if !turn.done_on(CHAIN_REVOKED, role) {
-            let principal = Principal::Role(role.clone());
-            let call = Call::DenySessions { principal };
-            return Err(turn.change(Change::new(CHAIN_REVOKED, call).on(role)));
-        }
-    }
-    scan(turn, key)?;
-    if !turn.done(OLD_DEAD) {
-        return Err(old_dead(turn, key));
-    }
-    match &key.victim {
-        Some(victim) => delete_victim(turn, key, victim),
-        None => Ok(()),
-    }
-}
-
-/// Until two scans are clean: what appeared is made Inactive and flagged, a deny that was taken off is put again.
-fn scan(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
-    if turn.done(SCANS_CLEAN) {
-        return Ok(());
-    }
-    let look = || {
-        turn.look(
-            SCANS_CLEAN,
-            Look::ScanClean {
-                user: key.user.clone(),
-            },
-        )
-    };
-    let Some(found) = turn.failed_look(SCANS_CLEAN, "") else {
-        return Err(look());
-    };
-    for id in list(found, "keys") {
-        if !turn.done_on(INTRUDER_INACTIVE, id) {
-            return Err(turn.change(Change::new(INTRUDER_INACTIVE, inactive(key, id)).on(id)));
-        }
-        if !turn.done_on(FOREIGN_KEY, id) {
-            return Err(flag(turn, id, "it appeared during the kill"));
-        }
-    }
-    if let Some(missing) = found.get("deny_missing") {
-        // Each time under a target of its own, so that every put is an entry of its own.
-        let again = format!("again-{missing}");
-        if !turn.done_on(SESSIONS_DENIED, &again) {
-            let principal = Principal::User(key.user.clone());
-            let call = Call::DenySessions { principal };
-            return Err(turn.change(Change::new(SESSIONS_DENIED, call).on(again)));
-        }
-    }
-    if found.contains_key("gave_up") {
-        return Err(turn.pause(
-            Reason::AttackerActive,
-            "something of the intruder appeared in every scan",
-            "deny the user by an organisation policy, then `rotate resume`",
-        ));
-    }
-    Err(look())
-}
-
-fn list<'a>(facts: &'a BTreeMap<String, String>, name: &str) -> Vec<&'a str> {
-    let text = facts.get(name).map(String::as_str).unwrap_or("");
-    text.split(',').filter(|s| !s.is_empty()).collect()
-}
-
-fn flag(turn: &Turn<'_>, id: &str, why: &str) -> Next {
-    Next::Record {
-        step: FOREIGN_KEY,
-        target: id.to_owned(),
-        attempt: turn.journal.attempt,
-        facts: BTreeMap::from([("why".into(), why.into())]),
-    }
-}
-
-fn old_dead(turn: &Turn<'_>, key: &AccessKey) -> Next {
-    if turn.failed_look(OLD_DEAD, "").is_some() {
-        return turn.pause(
-            Reason::OldNotDead,
-            format!("{} is Inactive and still answers", key.old),
-            "`rotate resume` probes again; the cloud gives no bound for how long it takes",
-        );
-    }
-    turn.look(
-        OLD_DEAD,
-        Look::OldKeyDead {
-            user: key.user.clone(),
-            key: key.old.clone(),
-        },
-    )
 }
 
 /// Create, escrow, verify, promote, distribute, restart.
 fn issue(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
-    let Some(new) = turn.journal.got(CREATED, "", "key_id") else {
-        let user = key.user.clone();
-        return Err(turn.change(Change::new(CREATED, Call::CreateKey { user })));
+    let new = match turn.journal.standing(CREATED, "") {
+        Some(Standing::Done(got)) => got.get("key_id").map_or("", String::as_str),
+        // One creation for each attempt, so that each key that appears has one intent.
+        Some(Standing::DidNotHappen) => {
+            return Err(turn.new_attempt("no key of ours came of the last attempt"));
+        }
+        _ => {
+            let user = key.user.clone();
+            return Err(turn.change(Change::new(CREATED, Call::CreateKey { user })));
+        }
     };
     if !turn.done(ESCROWED) {
         // The secret died with the process that got it: nobody knows it, so the key is useless and goes.
         if !turn.have_value {
-            return Err(dead_born(turn, key, new));
+            return Err(orphan::dead_born(turn, key, new));
         }
         return Err(turn.change(Change::new(ESCROWED, escrow(turn, key))));
     }
@@ -286,29 +209,15 @@ fn issue(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
         if turn.failed_look(VERIFIED, "").is_some() {
             return Err(not_verified(turn, new));
         }
-        let look = Look::NewKeyWorks { key: new.into() };
-        return Err(with_value(turn, key).unwrap_or_else(|| turn.look(VERIFIED, look)));
+        turn.at_hand(&key.escrow, ESCROWED)?;
+        return Err(turn.look(VERIFIED, Look::NewKeyWorks { key: new.into() }));
     }
     if key.escrow.exists && !turn.done(PROMOTED) {
         let version = turn.journal.got(ESCROWED, "", "version_id");
-        let call = move_label(key, CURRENT, key.escrow.current.as_deref(), version);
+        let call = move_label(&key.escrow, CURRENT, key.escrow.current.as_deref(), version);
         return Err(turn.change(Change::new(PROMOTED, call)));
     }
-    for (i, sink) in turn.item.sinks.iter().enumerate() {
-        let place = sink.place();
-        if !turn.done_on(DISTRIBUTED, &place) {
-            if let Some(Standing::Refused(code)) = turn.journal.standing(DISTRIBUTED, &place)
-                && !turn.emergency()
-            {
-                let why = format!("{place} could not be written: {code}");
-                return Err(turn.revert(Reason::ConsumerFailed, why));
-            }
-            let value = Value::New;
-            let change = Change::new(DISTRIBUTED, Call::WriteSink { sink: i, value }).on(place);
-            return Err(with_value(turn, key).unwrap_or_else(|| turn.change(change)));
-        }
-    }
-    turn.rollouts()
+    turn.distribute(&key.escrow, ESCROWED)
 }
 
 fn not_verified(turn: &Turn<'_>, new: &str) -> Next {
@@ -320,189 +229,80 @@ fn not_verified(turn: &Turn<'_>, new: &str) -> Next {
     }
 }
 
-/// The value is in escrow and not in memory.
-fn with_value(turn: &Turn<'_>, key: &AccessKey) -> Option<Next> {
-    if turn.have_value {
-        return None;
-    }
-    let version = turn.journal.got(ESCROWED, "", "version_id")?;
-    Some(Next::ReadBack {
-        secret: key.escrow.secret.clone(),
-        version: version.to_owned(),
-    })
-}
-
 /// Graceful only: quiet, inactive, dead, deleted.
 fn retire(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
-    if !turn.done(OLD_QUIET) && !turn.done(OLD_INACTIVE) {
-        if let Some(facts) = turn.failed_look(OLD_QUIET, "") {
-            let who = facts.get("who").cloned();
-            let who = who.unwrap_or_else(|| "the grace period is not over".into());
-            return Err(turn.pause(
-                Reason::OldNotQuiet,
-                format!("{} is not quiet yet: {who}", key.old),
-                "move the stragglers, then `rotate resume`",
-            ));
-        }
-        let look = Look::OldKeyQuiet {
-            key: key.old.clone(),
-        };
-        return Err(turn.look(OLD_QUIET, look));
+    if !turn.done(OLD_INACTIVE) {
+        quiet(turn, key)?;
+        return Err(turn.change(Change::new(OLD_INACTIVE, inactive(key, &key.old))));
     }
-    if key.victim.as_deref() != Some(key.old.as_str()) || !turn.done_on(SLOT_FREE, &key.old) {
-        if !turn.done(OLD_INACTIVE) {
-            return Err(turn.change(Change::new(OLD_INACTIVE, inactive(key, &key.old))));
-        }
-        if !turn.done(OLD_DEAD) {
-            return Err(old_dead(turn, key));
-        }
-        if turn.plan.deletions && !turn.done(OLD_DELETED) {
-            return Err(turn.change(Change::new(OLD_DELETED, delete(key, &key.old))));
-        }
+    old_dead(turn, key)?;
+    if turn.plan.deletions && !turn.done(OLD_DELETED) {
+        return Err(turn.change(Change::new(OLD_DELETED, delete(key, &key.old))));
     }
     Ok(())
 }
 
-/// Our pending label goes, then the label of the version that leaked.
-fn clean(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
-    if !key.escrow.exists {
+fn quiet(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
+    if turn.done(OLD_QUIET) {
         return Ok(());
     }
-    let ours = turn.journal.got(ESCROWED, "", "version_id");
-    let old = key.escrow.current.as_deref();
-    for (label, version) in [(PENDING, ours), (PREVIOUS, old)] {
-        let Some(version) = version else { continue };
-        if !turn.done_on(LABELS_CLEANED, label) {
-            let call = move_label(key, label, Some(version), None);
-            return Err(turn.change(Change::new(LABELS_CLEANED, call).on(label)));
-        }
+    if let Some(facts) = turn.failed_look(OLD_QUIET, "") {
+        let who = facts
+            .get("who")
+            .map_or("the grace period is not over", String::as_str);
+        return Err(turn.pause(
+            Reason::OldNotQuiet,
+            format!("{} is not quiet yet: {who}", key.old),
+            "move the stragglers, then `rotate resume`",
+        ));
     }
-    Ok(())
+    let key = key.old.clone();
+    Err(turn.look(OLD_QUIET, Look::OldKeyQuiet { key }))
 }
 
-/// Graceful, before the point of no return: sinks back, label back, the new key Inactive. The old one lives.
-fn back(turn: &Turn<'_>, key: &AccessKey) -> Next {
-    let (reason, why) = turn
-        .reverting()
-        .unwrap_or((Reason::ConsumerFailed, String::new()));
-    for (i, sink) in turn.item.sinks.iter().enumerate().rev() {
-        let place = sink.place();
-        if turn.done_on(DISTRIBUTED, &place) && !turn.journal.undone(DISTRIBUTED, &place) {
-            let value = Value::Old;
-            let change = Change::new(DISTRIBUTED, Call::WriteSink { sink: i, value });
-            return turn.change(change.on(place).back());
-        }
+/// Until the old key is proven dead.
+pub(super) fn old_dead(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
+    if turn.done(OLD_DEAD) {
+        return Ok(());
     }
-    let ours = turn.journal.got(ESCROWED, "", "version_id");
-    if turn.done(PROMOTED) && !turn.journal.undone(PROMOTED, "") {
-        let call = move_label(key, CURRENT, ours, key.escrow.current.as_deref());
-        return turn.change(Change::new(PROMOTED, call).back());
+    if turn.failed_look(OLD_DEAD, "").is_some() {
+        return Err(turn.pause(
+            Reason::OldNotDead,
+            format!("{} is Inactive and still answers", key.old),
+            "`rotate resume` probes again; the cloud gives no bound for how long it takes",
+        ));
     }
-    if key.escrow.exists && turn.done(ESCROWED) && !turn.journal.undone(ESCROWED, "") {
-        let call = move_label(key, PENDING, ours, None);
-        return turn.change(Change::new(ESCROWED, call).back());
+    let look = Look::OldKeyDead {
+        user: key.user.clone(),
+        key: key.old.clone(),
+    };
+    Err(turn.look(OLD_DEAD, look))
+}
+
+fn clean(turn: &Turn<'_>, key: &AccessKey) -> Result<Next, Next> {
+    if key.escrow.exists {
+        turn.clean_labels(&key.escrow, ESCROWED)?;
+    }
+    Ok(turn.end(Terminal::Done, summary(turn, key)))
+}
+
+/// Graceful, before the point of no return: sinks and workloads back, labels back, the new key Inactive. The old one lives.
+fn back(turn: &Turn<'_>, key: &AccessKey) -> Result<Next, Next> {
+    turn.sinks_back(&key.escrow, ESCROWED)?;
+    turn.rollouts_back()?;
+    if key.escrow.exists {
+        turn.labels_back(&key.escrow, ESCROWED)?;
     }
     if let Some(new) = turn.journal.got(CREATED, "", "key_id")
         && !turn.done(NEW_INACTIVE)
     {
-        return turn.change(Change::new(NEW_INACTIVE, inactive(key, new)));
+        return Err(turn.change(Change::new(NEW_INACTIVE, inactive(key, new))));
     }
-    if reason == Reason::ConsumerFailed {
-        return turn.end(
-            Terminal::Undone,
-            format!("taken back, the old key lives: {why}"),
-        );
-    }
-    turn.needs_human(reason, format!("taken back, the old key lives: {why}"))
+    Ok(turn.undone("the old key"))
 }
 
-/// `CreateAccessKey` was sent and no usable answer came: the orphan rule.
-pub(super) fn created_in_doubt(turn: &Turn<'_>, intent: &Intent, seen: &Seen) -> Verdict {
-    if seen.keys.is_none() {
-        return Verdict::Later;
-    }
-    let found = orphans(intent, seen);
-    let open = found
-        .iter()
-        .find(|k| !turn.done_on(FOREIGN_KEY, &k.id) && !turn.done_on(ORPHAN_DELETED, &k.id));
-    let Some(user) = intent.params.get("user") else {
-        return Verdict::DidNot;
-    };
-    if let Some(k) = open {
-        return Verdict::first(orphan(turn, user, &k.id, k.active));
-    }
-    if found.iter().any(|k| turn.done_on(FOREIGN_KEY, &k.id)) {
-        return Verdict::first(turn.needs_human(
-            Reason::ForeignKey,
-            "a key that is not ours appeared while ours was made: it is Inactive and flagged, treat it as the intruder's",
-        ));
-    }
-    let deleted = turn
-        .journal
-        .steps()
-        .any(|(step, _, s)| step == ORPHAN_DELETED && matches!(s, Standing::Done(_)));
-    if deleted || seen.absence_believed {
-        Verdict::DidNot
-    } else {
-        Verdict::Later
-    }
-}
-
-/// Inactive at once, then who made it: ours and unused goes, anything else stays, flagged.
-fn orphan(turn: &Turn<'_>, user: &str, id: &str, active: bool) -> Next {
-    let set = |active| Call::SetKey {
-        user: user.to_owned(),
-        key: id.to_owned(),
-        active,
-    };
-    if active && !turn.done_on(ORPHAN_INACTIVE, id) {
-        return turn.change(Change::new(ORPHAN_INACTIVE, set(false)).on(id));
-    }
-    match turn.journal.standing(ORPHAN_ATTRIBUTED, id) {
-        Some(Standing::Done(facts)) => {
-            let ours = facts.get("who").is_some_and(|w| w == "ours");
-            let unused = facts.get("used").is_some_and(|u| u == "no");
-            if ours && unused {
-                let call = Call::DeleteKey {
-                    user: user.to_owned(),
-                    key: id.to_owned(),
-                };
-                return turn.change(Change::new(ORPHAN_DELETED, call).on(id));
-            }
-            let who = facts.get("who").cloned().unwrap_or_default();
-            flag(turn, id, &format!("made by: {who}"))
-        }
-        _ => Next::Look {
-            step: ORPHAN_ATTRIBUTED,
-            target: id.to_owned(),
-            look: Look::WhoCreated {
-                user: user.to_owned(),
-                key: id.to_owned(),
-            },
-        },
-    }
-}
-
-/// Ours by its outcome, and its secret is lost: Inactive, deleted, next attempt.
-fn dead_born(turn: &Turn<'_>, key: &AccessKey, new: &str) -> Next {
-    if !turn.done_on(ORPHAN_INACTIVE, new) {
-        return turn.change(Change::new(ORPHAN_INACTIVE, inactive(key, new)).on(new));
-    }
-    if !turn.done_on(ORPHAN_DELETED, new) {
-        return turn.change(Change::new(ORPHAN_DELETED, delete(key, new)).on(new));
-    }
-    Next::Record {
-        step: NEW_ATTEMPT,
-        target: String::new(),
-        attempt: turn.journal.attempt + 1,
-        facts: BTreeMap::from([(
-            "why".into(),
-            "the secret was lost before it was in escrow".into(),
-        )]),
-    }
-}
-
-fn inactive(key: &AccessKey, id: &str) -> Call {
+/// Makes a key Inactive.
+pub(super) fn inactive(key: &AccessKey, id: &str) -> Call {
     Call::SetKey {
         user: key.user.clone(),
         key: id.to_owned(),
@@ -510,41 +310,42 @@ fn inactive(key: &AccessKey, id: &str) -> Call {
     }
 }
 
-fn delete(key: &AccessKey, id: &str) -> Call {
+/// Deletes a key.
+pub(super) fn delete(key: &AccessKey, id: &str) -> Call {
     Call::DeleteKey {
         user: key.user.clone(),
         key: id.to_owned(),
     }
 }
 
+/// Into the consumer's secret as pending; into one of the run's own as what is in use.
 fn escrow(turn: &Turn<'_>, key: &AccessKey) -> Call {
-    let token = turn.token.clone();
-    if key.escrow.exists {
-        Call::PutPending {
-            secret: key.escrow.secret.clone(),
+    let (secret, token) = (key.escrow.secret.clone(), turn.token.clone());
+    let before = turn.journal.all_steps().any(|(attempt, step, _, _, s)| {
+        step == ESCROWED && attempt < turn.journal.attempt && matches!(s, Standing::Done(_))
+    });
+    match (key.escrow.exists, before) {
+        (true, _) => Call::PutVersion {
+            secret,
             token,
-        }
-    } else {
-        Call::CreateSecret {
-            name: key.escrow.secret.clone(),
+            label: PENDING,
+        },
+        (false, true) => Call::PutVersion {
+            secret,
             token,
-        }
-    }
-}
-
-fn move_label(key: &AccessKey, label: &'static str, from: Option<&str>, to: Option<&str>) -> Call {
-    Call::MoveLabel {
-        secret: key.escrow.secret.clone(),
-        label,
-        from: from.map(str::to_owned),
-        to: to.map(str::to_owned),
+            label: CURRENT,
+        },
+        (false, false) => Call::CreateSecret {
+            name: secret,
+            token,
+        },
     }
 }
 
 fn summary(turn: &Turn<'_>, key: &AccessKey) -> String {
     let new = turn.journal.got(CREATED, "", "key_id").unwrap_or("?");
     let grade = turn.journal.grades.get(OLD_DEAD);
-    let grade = grade.map(String::as_str).unwrap_or("not proven");
+    let grade = grade.map_or("not proven", String::as_str);
     let deleted = turn.done(OLD_DELETED) || turn.journal.ever(SLOT_FREE, &key.old);
     let fate = if deleted { "deleted" } else { "Inactive" };
     format!(

@@ -6,9 +6,12 @@
 
 pub mod access_key;
 pub mod database_password;
+mod kill;
+mod orphan;
 pub mod role_sessions;
 pub mod rollout;
 mod settle;
+pub mod turn;
 
 use std::collections::BTreeMap;
 
@@ -17,9 +20,9 @@ use chrono::{DateTime, Utc};
 use crate::port::{AccessKeySeen, SecretSeen};
 
 use super::call::{Change, Look};
-use super::journal::{ItemJournal, NEW_ATTEMPT, REVERTING, Standing};
+use super::journal::ItemJournal;
 use super::plan::{Item, RotationPlan, What};
-use super::words::{Reason, RotationMode, Terminal};
+use super::words::{Reason, Terminal};
 
 pub use settle::{Verdict, settle};
 
@@ -34,7 +37,9 @@ pub struct Seen {
     pub ours: Vec<String>,
     /// The secret; `Some(None)` = there is none.
     pub secret: Option<Option<SecretSeen>>,
-    /// Key id in the version of ours, if it could be read.
+    /// The version of this attempt can be read, whatever labels it has.
+    pub escrowed: bool,
+    /// Key id in it.
     pub escrowed_key: Option<String>,
     /// Principal's name → T of the deny in place; `None` = there is no deny.
     pub denies: BTreeMap<String, Option<DateTime<Utc>>>,
@@ -46,8 +51,8 @@ pub struct Seen {
     pub sinks: BTreeMap<usize, Holds>,
     /// Index of the workload → our restart annotation.
     pub restarted: BTreeMap<usize, Option<String>>,
-    /// Index of the move → the workload's account now, and whether the new account exists.
-    pub accounts: BTreeMap<usize, (String, bool)>,
+    /// Index of the workload → its service account.
+    pub accounts: BTreeMap<usize, String>,
     /// This look was taken late enough, and was equal to one long enough before it, for what is missing to be missing.
     pub absence_believed: bool,
     /// The new value is at hand: in memory, or read back from escrow.
@@ -89,6 +94,10 @@ pub enum Shared {
     Failed,
     /// A person restarts it.
     ByHand,
+    /// It was restarted with the old secrets again, and came up.
+    TakenBack,
+    /// That failed.
+    Stuck,
 }
 
 /// One turn of a machine.
@@ -158,10 +167,41 @@ pub enum Next {
         /// Facts.
         facts: BTreeMap<String, String>,
     },
-    /// Wait until all items that feed these workloads are there and their rollouts have ended.
-    Await(Vec<usize>),
+    /// Its sinks are written: wait until all items that feed its workloads are there and their rollouts have ended.
+    AwaitRollouts,
+    /// Its sinks hold the old values again: wait until its workloads have restarted with them.
+    AwaitTakenBack,
     /// It ended, for now or for good.
     End(Ending),
+}
+
+impl Next {
+    /// True when it looks at the world or changes it: whoever was told to stop does not begin it.
+    pub fn goes_on(&self) -> bool {
+        !matches!(
+            self,
+            Next::Settle { .. } | Next::Record { .. } | Next::End(_)
+        )
+    }
+    /// True when it leaves no entry behind: again and again, it would be a fault of ours.
+    pub fn is_silent(&self) -> bool {
+        matches!(
+            self,
+            Next::Observe | Next::ObserveLater | Next::ReadBack { .. }
+        )
+    }
+}
+
+impl Seen {
+    /// True when both looks saw the same; clocks of servers go on between two looks.
+    pub fn same_as(&self, other: &Seen) -> bool {
+        let still = |seen: &Seen| {
+            let mut seen = seen.clone();
+            seen.logins.values_mut().for_each(|l| l.now = None);
+            seen
+        };
+        still(self) == still(other)
+    }
 }
 
 /// An end.
@@ -189,238 +229,4 @@ pub fn next(turn: &Turn<'_>) -> Next {
         What::RoleSessions(role) => role_sessions::next(turn, role),
         What::DatabasePassword(password) => database_password::next(turn, password),
     }
-}
-
-impl Turn<'_> {
-    /// Nothing was done for it yet.
-    pub(super) fn fresh(&self) -> bool {
-        self.journal.len == 0
-    }
-    pub(super) fn emergency(&self) -> bool {
-        self.item.mode == RotationMode::Emergency
-    }
-    pub(super) fn done(&self, step: &str) -> bool {
-        self.journal.done(step, "")
-    }
-    pub(super) fn done_on(&self, step: &str, target: &str) -> bool {
-        self.journal.done(step, target)
-    }
-    /// A change that was not done: the change itself, or the end that its refusal means.
-    pub(super) fn change(&self, change: Change) -> Next {
-        let standing = if change.reversal {
-            self.journal.reversal(change.step, &change.target)
-        } else {
-            self.journal.standing(change.step, &change.target)
-        };
-        match standing {
-            Some(Standing::Refused(code)) => self.refused(&change, code),
-            _ => Next::Change(change),
-        }
-    }
-    fn refused(&self, change: &Change, code: &str) -> Next {
-        let what = format!("{} was refused: {code}", change.call.name());
-        if change.reversal {
-            return Next::End(Ending {
-                state: Terminal::Stuck,
-                reason: None,
-                summary: format!("taking back failed at {}: {what}", change.step),
-                hint: Some(format!(
-                    "do by hand: {} {}",
-                    change.call.name(),
-                    text(&change.call.params())
-                )),
-                resumable: true,
-            });
-        }
-        let (reason, hint) = match code {
-            "conflict" => (
-                Reason::Stale,
-                "somebody changed it meanwhile: look, then plan anew",
-            ),
-            "throttled" => (Reason::ThrottledOut, "try again later: `rotate resume`"),
-            "unreachable" => (
-                Reason::AccountUnreachable,
-                "bring the server back, then `rotate resume`",
-            ),
-            "LimitExceeded" => (
-                Reason::TwoKeysUsed,
-                "the user has no free slot: free one by a plan that names the key to delete",
-            ),
-            _ => (
-                Reason::Permission,
-                "grant the right (`permissions rotate`), then `rotate resume`",
-            ),
-        };
-        Next::End(Ending {
-            state: Terminal::NeedsHuman,
-            reason: Some(reason),
-            summary: what,
-            hint: Some(hint.into()),
-            resumable: true,
-        })
-    }
-    pub(super) fn needs_human(&self, reason: Reason, summary: impl Into<String>) -> Next {
-        Next::End(Ending {
-            state: Terminal::NeedsHuman,
-            reason: Some(reason),
-            summary: summary.into(),
-            hint: None,
-            resumable: false,
-        })
-    }
-    /// It waits for something that comes by itself or from a person; a resume takes it up again.
-    pub(super) fn pause(
-        &self,
-        reason: Reason,
-        summary: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Next {
-        Next::End(Ending {
-            state: Terminal::NeedsHuman,
-            reason: Some(reason),
-            summary: summary.into(),
-            hint: Some(hint.into()),
-            resumable: true,
-        })
-    }
-    pub(super) fn end(&self, state: Terminal, summary: impl Into<String>) -> Next {
-        Next::End(Ending {
-            state,
-            reason: None,
-            summary: summary.into(),
-            hint: None,
-            resumable: false,
-        })
-    }
-    pub(super) fn look(&self, step: &'static str, look: Look) -> Next {
-        Next::Look {
-            step,
-            target: String::new(),
-            look,
-        }
-    }
-    /// A look of which the answer was that it does not hold.
-    pub(super) fn failed_look(
-        &self,
-        step: &str,
-        target: &str,
-    ) -> Option<&BTreeMap<String, String>> {
-        match self.journal.standing(step, target) {
-            Some(Standing::DoesNotHold(facts)) => Some(facts),
-            _ => None,
-        }
-    }
-    /// From here on what was done is taken back.
-    pub(super) fn revert(&self, reason: Reason, why: impl Into<String>) -> Next {
-        Next::Record {
-            step: REVERTING,
-            target: String::new(),
-            attempt: self.journal.attempt,
-            facts: BTreeMap::from([
-                ("reason".into(), reason.as_str().into()),
-                ("why".into(), why.into()),
-            ]),
-        }
-    }
-    /// Why it is being taken back, once that was decided.
-    pub(super) fn reverting(&self) -> Option<(Reason, String)> {
-        let reason = self.journal.got(REVERTING, "", "reason")?;
-        let why = self.journal.got(REVERTING, "", "why").unwrap_or_default();
-        Some((
-            Reason::parse(reason).unwrap_or(Reason::ConsumerFailed),
-            why.to_owned(),
-        ))
-    }
-    pub(super) fn new_attempt(&self, why: &str) -> Next {
-        Next::Record {
-            step: NEW_ATTEMPT,
-            target: String::new(),
-            attempt: self.journal.attempt + 1,
-            facts: BTreeMap::from([("why".into(), why.into())]),
-        }
-    }
-    /// Before anything is done: is it still as the plan saw it? Drift stops a graceful item; an emergency goes on killing.
-    pub(super) fn drift(&self) -> Option<Next> {
-        if !self.fresh() {
-            return None;
-        }
-        let Some(seen) = self.seen else {
-            return Some(Next::Observe);
-        };
-        let changed: Vec<String> = self
-            .item
-            .binding
-            .iter()
-            .filter(|(name, value)| seen.binding.get(*name) != Some(value))
-            .map(|(name, _)| name.clone())
-            .collect();
-        if changed.is_empty() || self.emergency() {
-            return None;
-        }
-        Some(Next::End(Ending {
-            state: Terminal::NeedsHuman,
-            reason: Some(Reason::Stale),
-            summary: format!("changed since the plan: {}", changed.join(", ")),
-            hint: Some("plan anew: `rotate plan`".into()),
-            resumable: false,
-        }))
-    }
-    /// Settles what is in doubt, if anything is.
-    pub(super) fn doubt(&self) -> Option<Next> {
-        let intent = self.journal.in_doubt()?;
-        let Some(seen) = self.seen else {
-            return Some(Next::Observe);
-        };
-        Some(match settle(self, intent, seen) {
-            Verdict::Happened(facts) => Next::Settle {
-                step: intent.step.clone(),
-                target: intent.target.clone(),
-                reversal: intent.reversal,
-                happened: true,
-                facts,
-            },
-            Verdict::DidNot => Next::Settle {
-                step: intent.step.clone(),
-                target: intent.target.clone(),
-                reversal: intent.reversal,
-                happened: false,
-                facts: BTreeMap::new(),
-            },
-            Verdict::Later => Next::ObserveLater,
-            Verdict::Do(next) => *next,
-        })
-    }
-    /// Waits for the rollouts of the item's workloads. `None` = all are there.
-    pub(super) fn rollouts(&self) -> Result<(), Next> {
-        let of = |w: &usize| self.shared.get(w).copied().unwrap_or(Shared::Pending);
-        let workloads = &self.item.workloads;
-        if let Some(w) = workloads.iter().find(|w| of(w) == Shared::Failed) {
-            let place = self.plan.workloads[*w].place();
-            let why = format!("{place} did not come up with the new credential");
-            return Err(if self.emergency() {
-                self.pause(
-                    Reason::ConsumerFailed,
-                    why,
-                    "mend the workload, then `rotate resume`: there is no way back to a value that the intruder knows",
-                )
-            } else {
-                self.revert(Reason::ConsumerFailed, why)
-            });
-        }
-        let pending: Vec<usize> = workloads
-            .iter()
-            .copied()
-            .filter(|w| of(w) == Shared::Pending)
-            .collect();
-        if pending.is_empty() {
-            Ok(())
-        } else {
-            Err(Next::Await(pending))
-        }
-    }
-}
-
-fn text(params: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = params.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    pairs.join(" ")
 }

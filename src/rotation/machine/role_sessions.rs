@@ -1,6 +1,7 @@
 //! Sessions of an IAM role (§9.3): what a breached pod usually holds. Nothing new is issued; the old is denied by its issue time.
 //!
-//! `[AccountMade] → TrustFixed → Revoked(T1) → TrustSeenEffective → Revoked(T2) → OldDenied → [AccountMoved] → Restarted → Done`
+//! `[AccountMade] → TrustFixed → Revoked(T1) → TrustSeenEffective → Revoked(T2) → OldDenied → Restarted → Done`. A workload that moves to
+//! the new account restarts by that move.
 //!
 //! The second revoke is needed because sessions minted between T1 and the moment the trust change took hold carry a later issue time.
 
@@ -17,25 +18,30 @@ pub const ACCOUNT_MADE: &str = "AccountMade";
 pub const TRUST_FIXED: &str = "TrustFixed";
 /// Sessions issued before T are denied; `t` among its results. Targets: `1`, `2`.
 pub const REVOKED: &str = "Revoked";
+/// Target of [`REVOKED`] where the deny was taken off and is put again.
+pub const AGAIN: &str = "again";
 /// The trust change has taken hold.
 pub const TRUST_SEEN: &str = "TrustSeenEffective";
 /// What worked is denied to an old session.
 pub const OLD_DENIED: &str = "OldDenied";
-/// A workload runs as the new service account.
-pub const ACCOUNT_MOVED: &str = "AccountMoved";
+/// After so many rounds against somebody who takes the deny off a person is asked.
+const ROUNDS: usize = 20;
 
 /// The next move.
 pub fn next(turn: &Turn<'_>, role: &RoleSessions) -> Next {
     if let Some(first) = turn.drift().or_else(|| turn.doubt()) {
         return first;
     }
-    if let Err(next) = revoke(turn, role)
-        .and_then(|()| prove(turn, role))
-        .and_then(|()| refresh(turn, role))
-    {
-        return next;
+    match walk(turn, role) {
+        Ok(end) | Err(end) => end,
     }
-    turn.end(Terminal::Done, summary(turn, role))
+}
+
+fn walk(turn: &Turn<'_>, role: &RoleSessions) -> Result<Next, Next> {
+    revoke(turn, role)?;
+    prove(turn, role)?;
+    refresh(turn)?;
+    Ok(turn.end(Terminal::Done, summary(turn, role)))
 }
 
 fn revoke(turn: &Turn<'_>, role: &RoleSessions) -> Result<(), Next> {
@@ -63,11 +69,14 @@ fn revoke(turn: &Turn<'_>, role: &RoleSessions) -> Result<(), Next> {
         return Ok(());
     }
     if !turn.done(TRUST_SEEN) {
-        if turn.failed_look(TRUST_SEEN, "").is_some() {
+        if let Some(found) = turn.failed_look(TRUST_SEEN, "") {
+            let why = found
+                .get("why")
+                .map_or("it does not read back as planned", String::as_str);
             return Err(turn.pause(
-                Reason::AttackerActive,
-                format!("{} was assumed after its trust was changed", role.role),
-                "`rotate resume` revokes again",
+                Reason::Stale,
+                format!("the trust policy of {}: {why}", role.role),
+                "look who changes it; `rotate resume` looks again",
             ));
         }
         let look = Look::TrustEffective {
@@ -90,44 +99,58 @@ fn prove(turn: &Turn<'_>, role: &RoleSessions) -> Result<(), Next> {
     if turn.done(OLD_DENIED) {
         return Ok(());
     }
-    if turn.failed_look(OLD_DENIED, "").is_some() {
-        return Err(turn.pause(
-            Reason::OldNotDead,
-            format!(
-                "a session of {} issued before the cut-off still works",
-                role.role
-            ),
-            "`rotate resume` looks again; the cloud gives no bound for how long it takes",
-        ));
-    }
     let look = Look::SessionsDenied {
         role: role.role.clone(),
     };
-    Err(turn.look(OLD_DENIED, look))
+    let Some(found) = turn.failed_look(OLD_DENIED, "") else {
+        return Err(turn.look(OLD_DENIED, look));
+    };
+    let rounds = turn.journal.times(OLD_DENIED, "");
+    if found.contains_key("deny_missing") && rounds % ROUNDS != 0 {
+        // Somebody took it off: it is put again, with a new T.
+        let since = turn.journal.last(OLD_DENIED, "");
+        if !turn.journal.done_after(REVOKED, AGAIN, since) {
+            return Err(deny(turn, role, AGAIN));
+        }
+        return Err(turn.look(OLD_DENIED, look));
+    }
+    if found.contains_key("deny_missing") {
+        return Err(turn.pause(
+            Reason::AttackerActive,
+            format!("the deny on {} is taken off again and again", role.role),
+            "deny the role by an organisation policy, then `rotate resume`",
+        ));
+    }
+    Err(turn.pause(
+        Reason::OldNotDead,
+        format!(
+            "a session of {} issued before the cut-off is not shown to be denied",
+            role.role
+        ),
+        "`rotate resume` looks again; the cloud gives no bound for how long it takes",
+    ))
 }
 
-fn refresh(turn: &Turn<'_>, role: &RoleSessions) -> Result<(), Next> {
-    for (i, m) in role.moves.iter().enumerate() {
-        let place = turn.plan.workloads[m.workload].place();
-        if !turn.done_on(ACCOUNT_MOVED, &place) {
-            let call = Call::MoveAccount {
-                r#move: i,
-                back: false,
-            };
-            return Err(turn.change(Change::new(ACCOUNT_MOVED, call).on(place)));
-        }
-    }
-    turn.rollouts()
+/// Nothing is taken back: the old trust and the old account are what the intruder has.
+fn refresh(turn: &Turn<'_>) -> Result<(), Next> {
+    turn.rollouts().map_err(|next| match next {
+        Next::AwaitRollouts => next,
+        _ => turn.pause(
+            Reason::ConsumerFailed,
+            "a workload did not come up with fresh sessions",
+            "mend the workload, then `rotate resume`",
+        ),
+    })
 }
 
 fn summary(turn: &Turn<'_>, role: &RoleSessions) -> String {
-    let last = turn.journal.got(REVOKED, "2", "t");
-    let t = last.or_else(|| turn.journal.got(REVOKED, "1", "t"));
+    let last = [AGAIN, "2", "1"];
+    let t = last.iter().find_map(|n| turn.journal.got(REVOKED, n, "t"));
     let grade = turn.journal.grades.get(OLD_DENIED);
     format!(
         "sessions of {} issued before {} are denied ({})",
         role.role,
         t.unwrap_or("?"),
-        grade.map(String::as_str).unwrap_or("not proven")
+        grade.map_or("not proven", String::as_str)
     )
 }

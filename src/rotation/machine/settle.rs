@@ -11,7 +11,7 @@ use crate::rotation::journal::Intent;
 use crate::rotation::plan::What;
 use crate::rotation::words::Reason;
 
-use super::access_key;
+use super::orphan;
 use super::{Holds, Next, Seen, Turn};
 
 /// What an observation says about a change in doubt.
@@ -56,7 +56,7 @@ pub fn settle(turn: &Turn<'_>, intent: &Intent, seen: &Seen) -> Verdict {
             None => Verdict::Later,
             Some(k) => Verdict::if_so(k.is_none()),
         },
-        "iam:CreateAccessKey" => access_key::created_in_doubt(turn, intent, seen),
+        "iam:CreateAccessKey" => orphan::created_in_doubt(turn, intent, seen),
         "secretsmanager:CreateSecret" | "secretsmanager:PutSecretValue" => {
             put(turn, param("version_id"), seen)
         }
@@ -75,12 +75,8 @@ pub fn settle(turn: &Turn<'_>, intent: &Intent, seen: &Seen) -> Verdict {
         "postgres:SetVerifier" => verifier(turn, intent, seen),
         "postgres:TerminateSessions" => Verdict::DidNot,
         "kubernetes:PatchSecret" => sink(turn, intent, seen),
-        "kubernetes:CreateServiceAccount" => match account(intent, seen) {
-            None => Verdict::Later,
-            Some((_, exists)) => Verdict::if_so(*exists),
-        },
-        "kubernetes:PatchWorkload" => moved(turn, intent, seen),
-        "kubernetes:RestartWorkload" => Verdict::DidNot,
+        // Making it again with the same annotations changes nothing.
+        "kubernetes:CreateServiceAccount" => Verdict::DidNot,
         other => Verdict::first(turn.needs_human(
             Reason::InDoubt,
             format!(
@@ -109,7 +105,10 @@ pub(super) fn orphans<'a>(intent: &Intent, seen: &'a Seen) -> Vec<&'a AccessKeyS
         .get("keys")
         .map(|k| k.split(',').collect())
         .unwrap_or_default();
-    let earliest = intent.at.map(|at| at - TimeDelta::seconds(60));
+    // By the account's clock, if it told it: ours may be another.
+    let told = intent.before.get("server_date");
+    let asked = told.and_then(|t| t.parse().ok()).or(intent.at);
+    let earliest = asked.map(|at: DateTime<Utc>| at - TimeDelta::seconds(60));
     seen.keys
         .iter()
         .flatten()
@@ -127,7 +126,7 @@ pub(super) fn orphans<'a>(intent: &Intent, seen: &'a Seen) -> Vec<&'a AccessKeyS
 fn put(turn: &Turn<'_>, version: &str, seen: &Seen) -> Verdict {
     match &seen.secret {
         None => Verdict::Later,
-        Some(Some(s)) if s.versions.contains_key(version) => {
+        Some(Some(s)) if s.versions.contains_key(version) || seen.escrowed => {
             Verdict::Happened(BTreeMap::from([("version_id".into(), version.to_owned())]))
         }
         // The same value under the same token: sending it again changes nothing more.
@@ -237,38 +236,5 @@ fn sink(turn: &Turn<'_>, intent: &Intent, seen: &Seen) -> Verdict {
             format!("{} holds neither the old nor the new value", intent.target),
             "look who writes it, then plan anew",
         )),
-    }
-}
-
-fn account<'a>(intent: &Intent, seen: &'a Seen) -> Option<&'a (String, bool)> {
-    let index = intent.params.get("move").and_then(|m| m.parse().ok())?;
-    seen.accounts.get(&index)
-}
-
-fn moved(turn: &Turn<'_>, intent: &Intent, seen: &Seen) -> Verdict {
-    let What::RoleSessions(role) = &turn.item.what else {
-        return Verdict::Later;
-    };
-    let index: Option<usize> = intent.params.get("move").and_then(|m| m.parse().ok());
-    let (Some((now, _)), Some(planned)) =
-        (account(intent, seen), index.and_then(|i| role.moves.get(i)))
-    else {
-        return Verdict::Later;
-    };
-    let (from, to) = if intent.reversal {
-        (&planned.to, &planned.from)
-    } else {
-        (&planned.from, &planned.to)
-    };
-    if now == to {
-        Verdict::happened()
-    } else if now == from {
-        Verdict::DidNot
-    } else {
-        Verdict::first(turn.pause(
-            Reason::Stale,
-            format!("the workload runs as `{now}` now"),
-            "look who changed it, then plan anew",
-        ))
     }
 }

@@ -1,5 +1,11 @@
-//! Planning and killing on the simulated shop.
+//! Rotation against the simulated estate: what planning finds, every kind from the plan to its end, killed at every entry, and with everything
+//! that goes wrong.
 
-mod killing;
+mod kill;
 mod planning;
+mod plans;
+mod revoking;
+mod runs;
 mod scene;
+mod truths;
+mod world;
