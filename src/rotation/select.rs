@@ -47,7 +47,7 @@ pub struct Wanted {
     pub keys: BTreeSet<String>,
     /// Roles, by name or ARN: their sessions.
     pub roles: BTreeSet<String>,
-    /// Secrets, by name or ARN.
+    /// Ids of what is in these secrets: the key id that one keeps, else its ARN.
     pub secrets: BTreeSet<String>,
     /// Ids that the containment handed over; `None` = it was not asked for.
     pub handover: Option<BTreeSet<String>>,
@@ -70,7 +70,7 @@ impl Wanted {
             (&self.users, format!("kind == '{key}' && name")),
             (&self.keys, "id".to_owned()),
             (&self.roles, format!("kind == '{role}' && name")),
-            (&self.secrets, "secret".to_owned()),
+            (&self.secrets, "id".to_owned()),
         ] {
             if !names.is_empty() {
                 any.push(format!("{text} in {}", listed(names, &mut sets)));

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 
 use crate::action::{ActionError, Context};
-use crate::port::{CURRENT, Cause, Estate, PortError, SecretSeen, UserSeen, VersionRef};
+use crate::port::{CURRENT, Cause, Estate, PortError, Principal, SecretSeen, UserSeen, VersionRef};
 use crate::rotation::guards::KeyUse;
+use crate::rotation::inventory::Fact;
 
 use super::contents::{self, Contents};
 use super::side_by_side::each;
@@ -136,6 +137,51 @@ pub(super) async fn uses(estate: &Estate, of: Vec<KeyUse>) -> Result<Vec<KeyUse>
         }
     })
     .await
+}
+
+/// Tags of users, by name.
+pub(super) async fn user_tags(
+    estate: &Estate,
+    names: BTreeSet<String>,
+) -> Result<BTreeMap<String, Result<Tags, String>>, ActionError> {
+    let cloud = estate.cloud.clone();
+    let read = each(names.into_iter().collect(), move |name: String| {
+        let cloud = cloud.clone();
+        async move {
+            let tags = match cloud.user(&name).await {
+                Ok(user) => user
+                    .tags
+                    .ok_or_else(|| "its tags could not be read".to_owned()),
+                Err(e) => Err(said(&e)),
+            };
+            (name, tags)
+        }
+    })
+    .await?;
+    Ok(read.into_iter().collect())
+}
+
+/// Tags by name.
+type Tags = BTreeMap<String, String>;
+
+/// Tags of roles, by name.
+pub(super) async fn role_tags(
+    estate: &Estate,
+    roles: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, Fact<Tags>>, ActionError> {
+    let cloud = estate.cloud.clone();
+    let read = each(roles.keys().cloned().collect(), move |name: String| {
+        let cloud = cloud.clone();
+        async move {
+            let tags = match cloud.principal(&Principal::Role(name.clone())).await {
+                Ok(role) => Fact::of_readable(role.value.tags),
+                Err(e) => Fact::Unknown(said(&e)),
+            };
+            (name, tags)
+        }
+    })
+    .await?;
+    Ok(read.into_iter().collect())
 }
 
 /// Roles: name → ARN.

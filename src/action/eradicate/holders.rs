@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::{ActionError, Context};
-use crate::incident::body::ObjectRef;
+use crate::incident::body::{Credentials, ObjectRef};
 use crate::port::{Estate, LookScope, Secret, SecretObject};
 use crate::reach::cluster::{ClusterSnapshot, Pod};
 use crate::rotation::guards;
@@ -88,7 +88,34 @@ impl Holders {
         Ok(holders)
     }
 
-    /// Secrets that these pods use: places.
+    /// Reads Secrets of pods that were handed over and may be gone by now.
+    pub(super) async fn also(
+        &mut self,
+        estate: &Estate,
+        handed: &[Credentials],
+    ) -> Result<(), ActionError> {
+        let Some(workloads) = &estate.workloads else {
+            return Ok(());
+        };
+        let names: BTreeSet<(&String, &String)> = handed
+            .iter()
+            .flat_map(|p| p.secrets.keys().map(|s| (&p.pod.namespace, s)))
+            .collect();
+        for (namespace, name) in names {
+            let place = format!("{namespace}/{name}");
+            if self.secrets.iter().any(|s| Self::place(s) == place) {
+                continue;
+            }
+            match workloads.secret(namespace, name).await {
+                Ok(secret) => self.secrets.push(secret),
+                Err(e) => self.unread.push(format!("Secret {place}: {}", said(&e))),
+            }
+        }
+        self.unread.dedup();
+        Ok(())
+    }
+
+    /// `namespace/name`.
     pub(super) fn place(secret: &SecretObject) -> String {
         format!("{}/{}", secret.object.namespace, secret.object.name)
     }

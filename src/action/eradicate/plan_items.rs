@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::action::ActionError;
 use crate::incident::clock_text;
-use crate::port::Principal;
+use crate::port::{Principal, PrincipalSeen};
 use crate::rotation::chain::{Ask, Walk};
 use crate::rotation::guards;
 use crate::rotation::inventory::Credential;
@@ -16,6 +16,7 @@ use crate::rotation::plan::{AccountMove, Item, RoleSessions, Sink, What};
 use crate::rotation::words::{CredentialKind, Reason, RotationMode};
 use crate::rotation::{binding, sessions, trust};
 
+use super::gather::said;
 use super::holders::Held;
 use super::planner::{Member, Planner, refuse};
 use super::walk;
@@ -237,7 +238,16 @@ impl Planner<'_> {
             Reason::NotRevocable
         });
         let principal = Principal::Role(c.name.clone());
-        let seen = self.estate.cloud.principal(&principal).await?.value;
+        let seen = match self.estate.cloud.principal(&principal).await {
+            Ok(answer) => answer.value,
+            // One role that may not be looked at keeps no other alive.
+            Err(e) => {
+                let why = format!("{}: {}", c.name, said(&e));
+                self.warnings.push(why);
+                needs_human = needs_human.or(Some(Reason::Permission));
+                unseen(&c)
+            }
+        };
         if let Err(why) = sessions::fits(&principal, &seen, &sessions::deny_older_than(self.now)) {
             needs_human = needs_human.or(Some(Reason::NotRevocable));
             self.warnings.push(why);
@@ -335,17 +345,33 @@ impl Planner<'_> {
     }
 }
 
+/// A role of which nothing could be read.
+fn unseen(c: &Credential) -> PrincipalSeen {
+    PrincipalSeen {
+        arn: c.arn.clone(),
+        path: String::new(),
+        inline: BTreeMap::new(),
+        attached: Vec::new(),
+        trust: None,
+        max_session_s: None,
+        mfa: Vec::new(),
+        console_password_created: None,
+        console_password_used: None,
+        tags: None,
+    }
+}
+
 /// How long a plan's graceful items wait at least, for people.
 pub(super) fn expected(items: &[Item], grace_ms: u64) -> String {
     let graceful = items
         .iter()
-        .filter(|i| i.mode == RotationMode::Graceful)
+        .filter(|i| i.mode == RotationMode::Graceful && i.kind == CredentialKind::IamAccessKey)
         .count();
     let span = TimeDelta::milliseconds(i64::try_from(grace_ms).unwrap_or(i64::MAX / 4));
     match graceful {
-        0 => "kills first; nothing waits for a grace period".into(),
+        0 => "nothing waits for a grace period".into(),
         n => format!(
-            "{n} graceful items wait {} h until their old credential is made inactive",
+            "{n} access keys wait {} h, in which nobody may use the old one, before it is made inactive",
             span.num_hours()
         ),
     }

@@ -16,7 +16,7 @@ use crate::rotation::words::{CredentialKind, Reason, RotationMode};
 use crate::rotation::{binding, sessions};
 
 use super::contents::Contents;
-use super::gather::{self, used_at};
+use super::gather::{self, said, used_at};
 use super::hand::{KEY_ID, KEY_SECRET};
 use super::holders::Held;
 use super::plan_items::Draft;
@@ -111,7 +111,7 @@ impl Planner<'_> {
     }
 
     async fn principals(
-        &self,
+        &mut self,
         names: BTreeSet<String>,
     ) -> Result<BTreeMap<String, PrincipalSeen>, ActionError> {
         let cloud = self.estate.cloud.clone();
@@ -125,7 +125,14 @@ impl Planner<'_> {
         .await?;
         let mut principals = BTreeMap::new();
         for (name, answer) in seen {
-            principals.insert(name, answer?.value);
+            match answer {
+                Ok(answer) => _ = principals.insert(name, answer.value),
+                // In an emergency the kill does not wait for a look.
+                Err(e) => self.warnings.push(format!(
+                    "policies of {name} could not be read, so that it is not known whether the deny fits: {}",
+                    said(&e)
+                )),
+            }
         }
         Ok(principals)
     }

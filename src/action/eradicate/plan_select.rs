@@ -24,7 +24,7 @@ impl Planner<'_> {
     pub(super) async fn select(&mut self) -> Result<(Vec<Member>, String), ActionError> {
         let handed = self.handed_over()?;
         let mut wanted = self.args.wanted();
-        self.read(&wanted).await?;
+        self.read(&wanted, &handed).await?;
         self.resolve_names(&mut wanted)?;
         if self.args.handover {
             wanted.handover = Some(self.handover_ids(&handed));
@@ -39,7 +39,8 @@ impl Planner<'_> {
         self.trail_sets(&condition, &mut sets).await;
         let all = self.inventory();
         let judged = select::judge(&condition, &all, &sets, self.now);
-        let members = self.decide(all, judged)?;
+        let mut members = self.decide(all, judged)?;
+        self.tags_of(&mut members).await?;
         let members = self.spare(members)?;
         if members.is_empty() && !self.args.allow_empty {
             return Err(refuse("FB3032", format!("nothing is selected by {text}"))
@@ -49,7 +50,7 @@ impl Planner<'_> {
     }
 
     /// Reads what the selection may be about.
-    async fn read(&mut self, wanted: &Wanted) -> Result<(), ActionError> {
+    async fn read(&mut self, wanted: &Wanted, handed: &[Credentials]) -> Result<(), ActionError> {
         let asked = match &wanted.expression {
             Some(text) => Some(select::read(text).map_err(|why| refuse("FB3030", why))?),
             None => None,
@@ -72,6 +73,9 @@ impl Planner<'_> {
         }
         if open(CredentialKind::IamRoleSessions) || !wanted.roles.is_empty() || self.args.handover {
             self.roles = gather::roles(&self.estate).await?;
+            if names("tags") || !wanted.tags.is_empty() {
+                self.role_tags = gather::role_tags(&self.estate, &self.roles).await?;
+            }
         }
         let look_inside = !self.args.skip_values;
         if look_inside
@@ -84,6 +88,7 @@ impl Planner<'_> {
         }
         let only = self.args.namespaces.iter().cloned().collect();
         self.holders = Holders::read(self.cx, &self.estate, &only).await?;
+        self.holders.also(&self.estate, handed).await?;
         self.warnings.extend(self.holders.unread.iter().cloned());
         Ok(())
     }
@@ -132,13 +137,12 @@ impl Planner<'_> {
                 .secrets
                 .iter()
                 .find(|s| s.seen.name == *secret || s.seen.arn == *secret);
-            secrets.insert(
-                found
-                    .ok_or_else(|| missing("secret", secret))?
-                    .seen
-                    .name
-                    .clone(),
-            );
+            let found = found.ok_or_else(|| missing("secret", secret))?;
+            // What only keeps a user's key stands for that key.
+            secrets.insert(match &found.contents {
+                Ok(Contents::Key { id, .. }) if self.knows_key(id) => id.clone(),
+                _ => found.seen.arn.clone(),
+            });
         }
         wanted.secrets = secrets;
         Ok(())
@@ -158,6 +162,7 @@ impl Planner<'_> {
     fn handover_ids(&mut self, handed: &[Credentials]) -> BTreeSet<String> {
         let mut ids = BTreeSet::new();
         let mut places = BTreeSet::new();
+        let mut strangers = Vec::new();
         for pod in handed {
             places.extend(
                 pod.secrets
@@ -172,26 +177,65 @@ impl Planner<'_> {
                 )),
             }
         }
+        let accounts: BTreeSet<String> = handed
+            .iter()
+            .map(|pod| format!("{}/{}", pod.pod.namespace, pod.service_account))
+            .collect();
+        self.residual.extend(accounts.iter().map(|a| {
+            format!("service account {a}: a pod's token dies with the pod; what the cluster lets the account do is not changed")
+        }));
         for place in places {
-            let inside = self.inside(&place);
-            if inside.is_empty() {
-                self.residual.push(format!("Secret {place}: nothing in it is a credential that this version rotates; look at it"));
+            match self.inside(&place) {
+                None => self.residual.push(format!("Secret {place} was not read: what is in it is not known")),
+                Some(inside) if inside.is_empty() => self.residual.push(format!("Secret {place}: nothing in it is a credential that this version rotates; look at it")),
+                Some(inside) => ids.extend(inside),
             }
-            ids.extend(inside);
         }
+        ids.retain(|id| {
+            let foreign = id.starts_with("AKIA") && !self.knows_key(id);
+            if foreign {
+                strangers.push(format!(
+                    "access key {id} belongs to no user of this account: tell its owner"
+                ));
+            }
+            !foreign
+        });
+        self.residual.append(&mut strangers);
         ids
     }
 
-    /// Ids of the credentials in a Kubernetes Secret.
-    fn inside(&self, place: &str) -> Vec<String> {
-        let Some(secret) = self
+    /// What could not be read of the tags that mark emergency access is read now, for members only.
+    async fn tags_of(&mut self, members: &mut [Member]) -> Result<(), ActionError> {
+        let unread = |m: &Member| {
+            m.credential.kind == CredentialKind::IamAccessKey
+                && matches!(m.credential.tags, Fact::Unknown(_))
+        };
+        let names: BTreeSet<String> = members
+            .iter()
+            .filter(|m| unread(m))
+            .map(|m| m.credential.name.clone())
+            .collect();
+        let tags = gather::user_tags(&self.estate, names).await?;
+        for member in members.iter_mut().filter(|m| unread(m)) {
+            match tags.get(&member.credential.name) {
+                Some(Ok(tags)) => member.credential.tags = Fact::Known(tags.clone()),
+                Some(Err(why)) => self.warnings.push(format!(
+                    "whether {} is marked as emergency access is not known: {why}",
+                    member.credential.name
+                )),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids of the credentials in a Kubernetes Secret; `None` = it was not read.
+    fn inside(&self, place: &str) -> Option<Vec<String>> {
+        let secret = self
             .holders
             .secrets
             .iter()
-            .find(|s| Holders::place(s) == place)
-        else {
-            return Vec::new();
-        };
+            .find(|s| Holders::place(s) == place)?;
         let mut ids = Holders::key_ids(secret);
         for stored in &self.secrets {
             if let Ok(Contents::Database(login)) = &stored.contents
@@ -203,7 +247,7 @@ impl Planner<'_> {
                 ids.push(stored.seen.arn.clone());
             }
         }
-        ids
+        Some(ids)
     }
 
     /// Sets that only the trail knows.
@@ -246,8 +290,9 @@ impl Planner<'_> {
     fn inventory(&self) -> Vec<Credential> {
         let mut all = Vec::new();
         for user in &self.users {
-            for key in user.keys.iter().flatten() {
-                all.push(self.key(user, key));
+            match &user.keys {
+                Ok(keys) => all.extend(keys.iter().map(|k| self.key(user, k))),
+                Err(why) => all.push(self.unlisted(user, why)),
             }
         }
         for (name, arn) in &self.roles {
@@ -259,11 +304,27 @@ impl Planner<'_> {
                 arn,
             );
             role.path = Fact::of_readable(path_of(arn));
-            role.tags = Fact::Unknown("tags of roles are not listed".into());
+            let unread = || Fact::Unknown("they were not asked for".into());
+            role.tags = self.role_tags.get(name).cloned().unwrap_or_else(unread);
             all.push(role);
         }
         all.extend(self.secrets.iter().filter_map(|s| self.secret(s)));
         all
+    }
+
+    /// Keys that could not be listed are no keys that are not there: the user stands for them, and never as a member.
+    fn unlisted(&self, user: &UserKeys, why: &str) -> Credential {
+        let u = &user.user;
+        let kind = CredentialKind::IamAccessKey;
+        let mut c = Credential::new(kind, &self.me.account, UNLISTED, &u.name, &u.arn);
+        c.path = Fact::Known(u.path.clone());
+        c.tags = Fact::of_readable(u.tags.clone());
+        c.groups = Fact::of_readable(u.groups.clone());
+        let unknown = || Fact::Unknown(format!("its keys could not be listed: {why}"));
+        (c.status, c.secret, c.namespace) = (unknown(), unknown(), unknown());
+        c.created = Fact::Unknown(why.into());
+        c.last_used = Fact::Unknown(why.into());
+        c
     }
 
     fn key(&self, user: &UserKeys, key: &KeyUse) -> Credential {
@@ -358,8 +419,21 @@ impl Planner<'_> {
     ) -> Result<Vec<Member>, ActionError> {
         let (mut members, mut unknown) = (Vec::new(), Vec::new());
         for (credential, judged) in all.into_iter().zip(judged) {
+            let judged = match judged {
+                Judged::In(_) if credential.id == UNLISTED => {
+                    Judged::Unknown("its keys could not be listed".into())
+                }
+                judged => judged,
+            };
             match judged {
                 Judged::Out => {}
+                Judged::Unknown(why)
+                    if credential.id == UNLISTED
+                        && self.args.on_unknown() == OnUnknown::Include =>
+                {
+                    self.residual
+                        .push(format!("access keys of {}: {why}", credential.name));
+                }
                 Judged::In(why) => members.push(Member { credential, why }),
                 Judged::Unknown(why) => match self.args.on_unknown() {
                     OnUnknown::Include => members.push(Member {
@@ -391,6 +465,9 @@ impl Planner<'_> {
         .hint("grant the right to read them, or decide: --on-unknown include|exclude"))
     }
 }
+
+/// Stands for the keys of a user that could not be listed.
+const UNLISTED: &str = "(not listed)";
 
 /// The path of a role's ARN.
 fn path_of(arn: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use crate::incident::body::LedgerOpened;
 use crate::incident::{clock_text, kind};
 use crate::port::{CallerIdentity, Estate};
 use crate::rotation::guards::{self, Spared};
-use crate::rotation::inventory::Credential;
+use crate::rotation::inventory::{Credential, Fact};
 use crate::rotation::map::RotationMap;
 use crate::rotation::plan::{Excluded, FORMAT, GuardResult, Item, RotationPlan, Waits};
 
@@ -46,6 +46,8 @@ pub(super) struct Planner<'a> {
     pub(super) t0: Option<DateTime<Utc>>,
     pub(super) users: Vec<UserKeys>,
     pub(super) roles: BTreeMap<String, String>,
+    /// Tags of roles, where they were asked for.
+    pub(super) role_tags: BTreeMap<String, Fact<BTreeMap<String, String>>>,
     pub(super) secrets: Vec<Stored>,
     pub(super) holders: Holders,
     pub(super) guards: Vec<GuardResult>,
@@ -80,6 +82,7 @@ pub(super) async fn build(cx: &Context, args: &PlanArgs) -> Result<Built, Action
         estate,
         users: Vec::new(),
         roles: BTreeMap::new(),
+        role_tags: BTreeMap::new(),
         secrets: Vec::new(),
         holders: Holders::default(),
         guards: vec![guards::time(answer.server_date, now)],

@@ -4,6 +4,7 @@
 mod kill;
 mod planning;
 mod plans;
+mod revoking;
 mod runs;
 mod scene;
 mod truths;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::action::{Action, Context};
-use crate::adapter::sim::estate::{DB_PRIMARY, EstateWorld, SimEstate};
+use crate::adapter::sim::estate::{DB_PRIMARY, EstateFault, EstateWorld, SimEstate};
 use crate::incident::body::{Credentials, ObjectRef};
 use crate::incident::kind;
 use crate::port::{BreakGlassPath, Cloud};
@@ -510,4 +510,103 @@ async fn a_drafted_map_names_what_was_seen_holds_no_value_and_is_read_once_it_is
         drafted.entries
     );
     assert_eq!(scene.changes(), 0);
+}
+
+#[tokio::test]
+async fn keys_that_could_not_be_listed_are_unknown_and_never_overlooked() {
+    let scene = Scene::new();
+    scene.meddle(|w| _ = w.missing.insert("iam:ListAccessKeys".into()));
+    let select = json!({"select": "kind == 'iam-access-key'"});
+    assert_eq!(scene.refused(select).await, "FB3031");
+    assert_eq!(
+        scene.refused(json!({"users": ["ci-build"]})).await,
+        "FB3031"
+    );
+    let plan = scene
+        .plan(json!({"users": ["ci-build"], "on_unknown": "include", "allow_empty": true}))
+        .await;
+    assert!(
+        plan.items.is_empty() && plan.residual[0].contains("ci-build"),
+        "{:?}",
+        plan.residual
+    );
+}
+
+#[tokio::test]
+async fn a_user_that_is_marked_as_emergency_access_is_left_alone_whatever_the_selection_reads() {
+    let scene = Scene::new();
+    let plan = scene
+        .plan(json!({"select": "kind == 'iam-access-key' && name != 'legacy-batch'"}))
+        .await;
+    assert!(plan.items.iter().all(|i| i.name != "break-glass"));
+    assert!(
+        plan.excluded
+            .iter()
+            .any(|e| e.why.contains("emergency access")),
+        "{:?}",
+        plan.excluded
+    );
+}
+
+#[tokio::test]
+async fn what_the_hand_over_holds_and_nobody_here_can_rotate_is_said() {
+    let scene = Scene::new();
+    handed_over(&scene);
+    let key = scene.keys_of("shop-payments")[0].clone();
+    scene.meddle(|w| {
+        // The key is of another account, and one Secret may not be read.
+        w.keys.remove(&key);
+        w.kube_secrets.remove("shop/web-session-key");
+    });
+    let plan = scene.plan(json!({"handover": true})).await;
+    let said = plan.residual.join("\n");
+    assert!(
+        said.contains(&format!("{key} belongs to no user")),
+        "{said}"
+    );
+    assert!(said.contains("shop/web-session-key was not read"), "{said}");
+    assert!(said.contains("service account shop/web"), "{said}");
+}
+
+#[tokio::test]
+async fn the_trail_tells_what_a_key_touched_and_which_roles_it_reached() {
+    let scene = Scene::new();
+    let session = scene.sim.see(|w| {
+        let made = w
+            .trail
+            .events
+            .iter()
+            .filter(|e| e.name == "AssumeRoleWithWebIdentity");
+        made.filter_map(|e| e.made.clone())
+            .next()
+            .expect("a session")
+    });
+    let select = format!("kind == 'iam-role-sessions' && name in chain('{session}')");
+    let plan = scene.plan(json!({"select": select})).await;
+    assert_eq!(one(&plan).name, "shop-reports");
+    // Without the trail it is not known, which is not the same as none.
+    scene.meddle(|w| _ = w.missing.insert("cloudtrail:LookupEvents".into()));
+    let mut again = scene;
+    again.attempt = 2;
+    assert_eq!(again.refused(json!({"select": select})).await, "FB3031");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_be_looked_at_needs_a_person_and_keeps_no_other_from_being_planned() {
+    let scene = Scene::new();
+    let roles = json!({"roles": ["shop-web", "shop-api"], "keys": [scene.keys_of("ci-build")[0]], "emergency": true});
+    scene.sim.fault(EstateFault {
+        on: Some("role/shop-web".into()),
+        ..EstateFault::before("principal", 0, crate::port::Cause::Refused)
+    });
+    let plan = scene.plan(roles).await;
+    let held: Vec<Option<Reason>> = plan.items.iter().map(|i| i.needs_human).collect();
+    assert_eq!(
+        held.iter()
+            .filter(|r| **r == Some(Reason::Permission))
+            .count(),
+        1,
+        "{held:?}"
+    );
+    assert_eq!(plan.items.len(), 3);
 }
