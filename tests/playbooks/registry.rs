@@ -30,6 +30,7 @@ arguments!(Files { paths: Vec<String> });
 arguments!(Rotate {
     plan_sha256: String
 });
+arguments!(Trail { events: Vec<String> });
 
 arguments!(Call0 { url: Option<String>, token: Option<serde_json::Value>, image: Option<String>, level: Option<Level> });
 
