@@ -1,7 +1,7 @@
 //! Eradicate: take the intruder's credentials away and give the consumers new ones.
 //!
 //! [`crate::rotation`] decides what comes next for each credential; this room does it. `carry` walks one item: ask the machine, make the
-//! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `observe` looks
+//! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `guard` stands before each kill. `observe` looks
 //! at the world after a crash, `verify`, `prove` and `scan` do the looks that a machine asks for, `rollouts` and `restart` restart a
 //! workload once for all items that feed it, `fleet` runs them side by side: kills of an emergency first, a graceful rotation behind a canary.
 //!
@@ -10,6 +10,7 @@
 
 mod carry;
 mod fleet;
+mod guard;
 mod hand;
 mod observe;
 mod perform;
