@@ -133,6 +133,8 @@ fn watch_signals() -> watch::Receiver<bool> {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if before {
                 eprintln!("\nleaving at once; firebreak resume goes on from the ledger");
+                // A child that went on alone would change things that no entry tells of.
+                crate::run::end_children();
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             before = true;

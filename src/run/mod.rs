@@ -14,6 +14,7 @@ pub mod definition;
 mod driver;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod gates;
 pub mod journal;
 pub mod machine;
@@ -22,18 +23,23 @@ mod outcome;
 mod starting;
 mod survey;
 pub mod undo;
+mod waiting;
 mod walk;
 
+pub use child::end_children;
 pub use definition::PinnedDefinition;
 pub use engine::{Confirmation, Confirmed, Engine, RunEnd, StepEnd};
 pub use error::EngineError;
 pub use journal::{Impossible, Journal};
 pub use machine::{Ending, Hold, Next, StepAt, Todo, next};
+pub use waiting::{Awaited, Waiting};
 
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_people;
 #[cfg(test)]
 mod tests_steps;
 #[cfg(test)]

@@ -381,7 +381,8 @@ fn is_simulated(step: &Step) -> bool {
     child || step.drill_or_default() == DrillMode::Simulate
 }
 
-fn fill_code(error: &FillError) -> &'static str {
+/// The code of a value that cannot be filled in.
+pub(super) fn fill_code(error: &FillError) -> &'static str {
     match error {
         FillError::Unset(_) => "FB0605",
         FillError::Secret(_) => "FB0322",
