@@ -23,6 +23,7 @@ use super::driver::Driver;
 use super::error::EngineError;
 use super::journal::{At, Journal};
 use super::machine::Ending;
+use super::waiting::Waiting;
 use super::{gates, survey};
 
 /// Runs of one incident.
@@ -104,6 +105,8 @@ pub struct RunEnd {
     pub in_doubt: Vec<String>,
     /// Steps whose undo is stuck, each with what is left.
     pub stuck: Vec<(String, Vec<String>)>,
+    /// Steps that wait for a person, each with the command that moves it on.
+    pub waiting: Vec<Waiting>,
     /// True after Ctrl-C.
     pub interrupted: bool,
     /// Values of the run's variables.
@@ -431,6 +434,8 @@ pub(super) fn end_of(
         failed: Vec::new(),
         in_doubt: Vec::new(),
         stuck: Vec::new(),
+        // The same walk answered `next` a moment ago: a history that is impossible has been told there.
+        waiting: super::waiting::waiting(definition, journal).unwrap_or_default(),
         interrupted,
         values: super::machine::variables(definition, journal)
             .values()

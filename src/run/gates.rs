@@ -344,10 +344,19 @@ impl Engine {
             .filter(|s| matches!(s.kind, Kind::Manual { .. }))
             .ok_or_else(|| EngineError::NotNow(format!("the run has no manual step `{step}`")))?;
         let (attempt, at) = journal.attempt(step.as_str());
-        if !matches!(at.at, At::Fresh | At::Started { .. }) {
-            return Err(EngineError::NotNow(format!(
-                "step `{step}` has its outcome already"
-            )));
+        match at.at {
+            At::Started { .. } => {}
+            // An answer before the question would be about something that nobody has seen yet.
+            At::Fresh => {
+                return Err(EngineError::NotNow(format!(
+                    "step `{step}` has not been asked yet: what stands before it is not done"
+                )));
+            }
+            At::Finished { .. } | At::InDoubt { .. } | At::Resolved { .. } => {
+                return Err(EngineError::NotNow(format!(
+                    "step `{step}` has its outcome already"
+                )));
+            }
         }
         let mut values: BTreeMap<String, Value> = BTreeMap::new();
         for (name, text) in given {
@@ -390,7 +399,13 @@ impl Engine {
                 "`{verdict}` is not ran, did-not-run or retry"
             )));
         }
-        let (_, journal) = self.pinned(run)?;
+        let (definition, journal) = self.pinned(run)?;
+        let gate = |s: &crate::playbook::model::Step| s.kind == Kind::Approve;
+        if verdict == "ran" && definition.playbook.find(step).is_some_and(gate) {
+            return Err(EngineError::NotNow(format!(
+                "step `{step}` is a gate: only a decision opens it (firebreak playbook approve --step {step})"
+            )));
+        }
         let (attempt, at) = journal.attempt(step.as_str());
         let undone = journal
             .step(step.as_str())
@@ -422,13 +437,14 @@ impl Engine {
     /// # Errors
     /// When the run has ended, or the ledger cannot be written.
     pub fn park(&self, run: &RunId, who: &Actor, why: &str) -> Result<Entry, EngineError> {
-        let (_, journal) = self.pinned(run)?;
+        let (definition, journal) = self.pinned(run)?;
         if journal.ended.is_some() {
             return Err(EngineError::NotNow(format!("run {run} has ended")));
         }
+        let waiting = super::waiting::waiting(&definition, &journal)?;
         let body = RunParked {
             why: why.into(),
-            steps: Vec::new(),
+            steps: waiting.into_iter().map(|w| w.step).collect(),
             hint: format!("firebreak resume {}", self.incident),
         };
         let refs = Refs {

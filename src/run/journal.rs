@@ -42,7 +42,8 @@ pub struct Journal {
     pub ended: Option<RunEnded>,
     /// Steps by path.
     pub steps: BTreeMap<String, StepRecord>,
-    parks: Vec<u64>,
+    /// Parks with the steps that they name.
+    parks: Vec<(u64, Vec<String>)>,
     resumes: Vec<u64>,
 }
 
@@ -205,27 +206,28 @@ impl Journal {
             .rfind(|(_, a)| a.at != At::Fresh)
             .map_or(1, |(n, _)| *n);
         let now = match record.attempts.get(&begun) {
-            Some(attempt) if self.is_superseded(attempt) => begun + 1,
+            Some(attempt) if self.is_superseded(path, attempt) => begun + 1,
             _ => begun,
         };
         (now, record.attempts.get(&now).cloned().unwrap_or_default())
     }
 
-    /// A person asked for a new attempt: by `resolve`, or by resuming a run that was parked on the failure.
-    fn is_superseded(&self, attempt: &Attempt) -> bool {
+    /// A person asked for a new attempt: by `resolve`, or by resuming a run that was parked on this very failure. A failure that
+    /// the run went past is not tried again because something else parked it later.
+    fn is_superseded(&self, path: &str, attempt: &Attempt) -> bool {
         match &attempt.at {
             At::Resolved { body, .. } => body.by == "person" && body.verdict != "ran",
             At::Finished { seq, body } if body.outcome == Outcome::Failed => {
-                self.was_parked_and_resumed_after(*seq)
+                self.was_parked_on_and_resumed_after(path, *seq)
             }
             _ => false,
         }
     }
 
-    fn was_parked_and_resumed_after(&self, seq: u64) -> bool {
-        self.parks
-            .iter()
-            .any(|p| *p > seq && self.resumes.iter().any(|r| r > p))
+    fn was_parked_on_and_resumed_after(&self, path: &str, seq: u64) -> bool {
+        self.parks.iter().any(|(park, steps)| {
+            *park > seq && steps.iter().any(|s| s == path) && self.resumes.iter().any(|r| r > park)
+        })
     }
 
     fn take(&mut self, entry: &Entry) -> Result<(), Impossible> {
@@ -233,9 +235,10 @@ impl Journal {
             kind::RUN_CREATED => self.take_created(entry),
             kind::RUN_RESUMED => self.take_resumed(entry),
             kind::RUN_PARKED => {
-                self.parked = Some(read(entry)?);
+                let body: RunParked = read(entry)?;
+                self.parks.push((entry.seq, body.steps.clone()));
+                self.parked = Some(body);
                 self.parked_by = Some(entry.actor.clone());
-                self.parks.push(entry.seq);
                 Ok(())
             }
             kind::RUN_ENDED => {

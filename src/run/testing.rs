@@ -363,6 +363,8 @@ pub(crate) struct World {
     pub(crate) faults: Mutex<BTreeMap<String, Vec<Class>>>,
     /// Names of which nothing can be told afterwards.
     pub(crate) dark: Mutex<BTreeSet<String>>,
+    /// Names at which every look fails.
+    pub(crate) blind: Mutex<BTreeSet<String>>,
     /// Binding facts of previews.
     pub(crate) facts: Mutex<BTreeMap<String, String>>,
 }
@@ -448,6 +450,9 @@ impl Action for Test {
         }
     }
     async fn observe(&self, _: &Context, args: &Value) -> Result<Observed, ActionError> {
+        if self.0.blind.lock().unwrap().contains(name(args)) {
+            return Err(ActionError::new(Class::Transient, "the server is away"));
+        }
         if self.0.dark.lock().unwrap().contains(name(args)) {
             return Ok(Observed::Unknown("it is dark".into()));
         }
