@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::incident::body::{
-    Answer, Decision, GateDecided, GateExpired, GateRequested, RunCreated, RunEnded, RunParked,
-    RunResumed, StepFinished, StepInDoubt, StepResolved, StepStarted, UndoFinished, UndoStarted,
+    Answer, Decision, GateDecided, GateExpired, GateRequested, MilestoneReached, RunCreated,
+    RunEnded, RunParked, RunResumed, StepFinished, StepInDoubt, StepResolved, StepStarted,
+    UndoFinished, UndoStarted,
 };
-use crate::incident::{Actor, Effect, Entry, History, Outcome, RunId, kind};
+use crate::incident::{Actor, Effect, Entry, History, Milestone, Outcome, RunId, kind};
 
 /// A history that cannot have happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,8 @@ pub struct Journal {
     pub parked_by: Option<Actor>,
     /// How it ended.
     pub ended: Option<RunEnded>,
+    /// True when the incident was declared by a person's statement: an incident is declared once.
+    pub declared: bool,
     /// Steps by path.
     pub steps: BTreeMap<String, StepRecord>,
     /// Parks with the steps that they name.
@@ -176,6 +179,7 @@ impl Journal {
             parked: None,
             parked_by: None,
             ended: None,
+            declared: is_declared(history),
             steps: BTreeMap::new(),
             parks: Vec::new(),
             resumes: Vec::new(),
@@ -516,6 +520,13 @@ impl Attempt {
         };
         Ok(())
     }
+}
+
+/// A milestone `declared` that no run stamped: `incident open` states it.
+fn is_declared(history: &History) -> bool {
+    history
+        .bodies::<MilestoneReached>(kind::MILESTONE)
+        .any(|(e, m)| m.name == Milestone::Declared && e.run().is_none())
 }
 
 fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, Impossible> {

@@ -63,7 +63,13 @@ fn sign(engine: &Engine, end: &RunEnd, who: &str) -> Result<(), String> {
     let step = StepPath::parse("it").expect("a path");
     let principal = format!("{who}@example.org");
     let text = engine
-        .approval_text(&end.run, &[step], &principal, Decision::Approve, None)
+        .approval_text(
+            &end.run,
+            (super::About::Start, &[step]),
+            &principal,
+            Decision::Approve,
+            None,
+        )
         .expect("it can be decided")
         .write();
     engine

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::incident::body::StepFinished;
-use crate::incident::{Effect, Mode, Outcome};
+use crate::incident::{Effect, Milestone, Mode, Outcome};
 use crate::plan::call::FilledCall;
 use crate::plan::policy::{GateState, Need, judge};
 use crate::plan::values;
@@ -325,7 +325,8 @@ impl<'a> Walk<'a> {
             .journal
             .step(step.path.as_str())
             .is_some_and(|r| r.milestones.iter().any(|m| m == milestone.name.as_str()));
-        if stamped {
+        let said_before = milestone.name == Milestone::Declared && self.journal.declared;
+        if stamped || said_before {
             return Progress::Complete;
         }
         let path = step.path.clone();

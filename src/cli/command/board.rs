@@ -1,6 +1,7 @@
 //! `firebreak` alone: the status board. One screen; the most important line last.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,11 @@ use crate::incident::body::{
     UndoFinished,
 };
 use crate::incident::clock_text::{seconds, span};
-use crate::incident::{Entry, History, Mode, Outcome, kind};
+use crate::incident::{Entry, History, Mode, Outcome, RunId, kind};
+use crate::run::Waiting;
+
+use super::run::lines_of;
+use super::run_choice;
 
 /// Where one run stands.
 struct RunState {
@@ -31,7 +36,7 @@ pub fn run(session: &Session) -> CliResult {
         "next: firebreak contain pod NS/NAME, or firebreak incident open TITLE".to_owned();
     for glance in &glances {
         let custody = match session.open(&glance.id) {
-            Ok(custody) => custody,
+            Ok(custody) => Arc::new(custody),
             Err(e) => {
                 session.out.answer(clean(&format!(
                     "{}  CANNOT BE OPENED: {}",
@@ -45,9 +50,10 @@ pub fn run(session: &Session) -> CliResult {
             }
         };
         let history = custody.history()?;
+        let waiting = run_choice::waiting(session, &custody);
         let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
         if session.out.json {
-            documents.push(document(&history, custody.place()));
+            documents.push(document(&history, custody.place(), &waiting));
         } else if closed {
             session.out.answer(clean(&format!(
                 "{}  closed  {}",
@@ -55,11 +61,11 @@ pub fn run(session: &Session) -> CliResult {
                 title(&history)
             )));
         } else {
-            lines(&history)
+            lines(&history, &waiting)
                 .iter()
                 .for_each(|l| session.out.answer(clean(l)));
             if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
-                last = format!("next: {}", next(&history));
+                last = format!("next: {}", next(&history, &waiting));
             }
         }
     }
@@ -78,8 +84,16 @@ pub fn run(session: &Session) -> CliResult {
     Ok(Exit::Ok)
 }
 
+/// What waits in each open run.
+type Waits = [(RunId, Vec<Waiting>)];
+
+fn of_run<'w>(waiting: &'w Waits, run: &str) -> &'w [Waiting] {
+    let found = waiting.iter().find(|(r, _)| r.as_str() == run);
+    found.map_or(&[], |(_, all)| all)
+}
+
 /// One incident in a few lines.
-pub fn lines(history: &History) -> Vec<String> {
+pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
     let mut lines = vec![format!(
         "{}  {}  {}  {} entries, since {}",
         history.incident,
@@ -139,16 +153,17 @@ pub fn lines(history: &History) -> Vec<String> {
     }
     for run in runs(history) {
         lines.push(format!("  {}  {}  {}", run.run, run.playbook, run.state));
+        lines.extend(of_run(waiting, &run.run).iter().flat_map(lines_of));
     }
-    lines.push(format!("  next        {}", next(history)));
+    lines.push(format!("  next        {}", next(history, waiting)));
     lines
 }
 
 /// The same as a document.
-pub fn document(history: &History, place: &Path) -> Value {
+pub fn document(history: &History, place: &Path, waiting: &Waits) -> Value {
     let runs: Vec<_> = runs(history)
         .into_iter()
-        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next}))
+        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next, "waiting": of_run(waiting, &r.run)}))
         .collect();
     let proofs: Vec<_> = proofs(history, |_| true)
         .into_iter()
@@ -161,7 +176,7 @@ pub fn document(history: &History, place: &Path) -> Value {
     json!({
         "schema": "firebreak/incident/v1", "incident": history.incident, "mode": history.mode, "title": title(history), "folder": place,
         "fingerprint": history.fingerprint, "entries": history.entries.len(), "root": history.root, "milestones": milestones,
-        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "proofs": proofs, "next": next(history),
+        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "proofs": proofs, "next": next(history, waiting),
     })
 }
 
@@ -230,11 +245,19 @@ fn runs(history: &History) -> Vec<RunState> {
         .collect()
 }
 
-fn next(history: &History) -> String {
+fn next(history: &History, waiting: &Waits) -> String {
     if history.of(kind::INCIDENT_CLOSED).next().is_some() {
         return format!("firebreak verify --incident {}", history.incident);
     }
-    match runs(history).into_iter().rev().find_map(|r| r.next) {
+    let open = runs(history).into_iter().rev().find(|r| r.next.is_some());
+    let hint = open.and_then(|r| match of_run(waiting, &r.run).first() {
+        // What waits now is newer than what the park said.
+        Some(first) => Some(first.next.clone()),
+        None => r
+            .next
+            .map(|_| format!("firebreak resume {}", history.incident)),
+    });
+    match hint {
         Some(hint) => hint,
         None if history.of(kind::REPORT_BUILT).next().is_some() => {
             format!("firebreak report check --incident {}", history.incident)
