@@ -7,7 +7,7 @@ use crate::incident::body::{RunCreated, RunPlanned};
 use crate::incident::{Draft, History, Refs, RunId, kind};
 use crate::plan::plan::PlanFile;
 use crate::plan::policy::PolicyName;
-use crate::plan::stale::Stale;
+use crate::plan::stale::{self, Stale};
 use crate::plan::values;
 
 use super::definition::PinnedDefinition;
@@ -68,19 +68,21 @@ impl Engine {
         Ok((PlanFile::read(&plan)?, playbook))
     }
 
-    /// Runs that are planned and were never begun, oldest first.
+    /// Runs that are planned, whose plan is still good, and that were never begun, oldest first.
     ///
     /// # Errors
     /// When the ledger cannot be read.
     pub fn planned_runs(&self) -> Result<Vec<RunId>, EngineError> {
         let history = self.ledger.history()?;
+        let good_for = chrono::Duration::minutes(stale::GOOD_FOR_MIN);
+        let now = self.ports.clock.now();
         let begun: Vec<String> = history
             .bodies::<RunCreated>(kind::RUN_CREATED)
             .map(|(_, c)| c.run)
             .collect();
         Ok(history
             .bodies::<RunPlanned>(kind::RUN_PLANNED)
-            .filter(|(_, p)| !begun.contains(&p.run))
+            .filter(|(e, p)| now - e.time <= good_for && !begun.contains(&p.run))
             .filter_map(|(_, p)| RunId::parse(&p.run).ok())
             .collect())
     }

@@ -269,9 +269,10 @@ impl OpenBag for MemoryBag {
     fn add_path(
         &mut self,
         _: &Path,
-        _: &ExhibitDraft,
+        exhibit: &ExhibitDraft,
         _: &mut dyn FnMut(u64),
     ) -> Result<ExhibitAcquired, CustodyError> {
+        self.begin(exhibit)?;
         self.finish(Ended::Complete)
     }
     fn leave_open(self: Box<Self>) -> Result<(), CustodyError> {

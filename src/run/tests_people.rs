@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::action::Class;
 use crate::incident::{Outcome, RunId, StepPath, kind};
-use crate::port::Reply;
+use crate::port::{Ledger as _, Reply};
 
 use super::engine::RunEnd;
 use super::error::EngineError;
@@ -164,4 +164,40 @@ async fn a_refused_gate_is_not_opened_by_a_word_about_it() {
     let engine = lab.engine();
     let said = engine.resolve(&end.run, &path("gate"), &engine.executor, "ran", "I say so");
     assert_eq!(said.expect_err("a gate").code(), "FB0610");
+}
+
+#[tokio::test]
+async fn an_incident_that_was_declared_is_not_declared_again_by_a_step() {
+    for (stated, stamps) in [(false, 1), (true, 0)] {
+        let lab = Lab::new();
+        if stated {
+            let body = serde_json::json!({"name": "declared", "by": "statement"});
+            let draft = crate::incident::Draft::new(kind::MILESTONE, &body);
+            lab.ledger.append(vec![draft]).expect("written");
+        }
+        let yaml = one_step("test.look", "read", "    milestone: declared\n");
+        start(&lab, &yaml, &BTreeMap::new()).await.expect("runs");
+        let by_step = |e: &&crate::incident::Entry| e.kind == kind::MILESTONE && e.run().is_some();
+        assert_eq!(lab.entries().iter().filter(by_step).count(), stamps);
+    }
+}
+
+#[tokio::test]
+async fn files_that_a_child_leaves_become_exhibits_and_what_is_not_there_is_said() {
+    let lab = Lab::new();
+    let yaml = "firebreak: playbook/v1\nid: one\nname: One\nversion: 1\ntypes: [mitigation]\nvars: { home: { type: string, value: / } }\nsteps:\n  - id: it\n    run: [/bin/true]\n    effect: read\n    evidence: { kind: logs, files: [\"/etc/pass*d\", \"/etc/${home}none\", \"/etc/no-such-*\"] }\n";
+    let end = start(&lab, yaml, &BTreeMap::new()).await.expect("runs");
+    let summary = &end.steps["it"].summary;
+    assert!(
+        summary.contains("no file fits `/etc/no-such-*`"),
+        "{summary}"
+    );
+    assert!(
+        lab.bags
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(n, _)| n == "it/files/etc/passwd")
+    );
 }

@@ -298,7 +298,11 @@ impl<'a> Walk<'a> {
         }
         let incident = &self.definition.incident;
         let path = &step.path;
-        let why = format!("step `{path}` failed: {}", body.summary);
+        let mut why = format!("step `{path}` failed: {}", body.summary);
+        // A gate is opened by decisions alone; of anything else a person may know better.
+        if step.kind != Kind::Approve {
+            why.push_str(&format!("; a resume tries it again, or where you saw that it is so: firebreak incident resolve {path} --as ran --reason TEXT --incident {incident}"));
+        }
         match self.definition.on_failure(step) {
             OnFailure::Continue => Progress::Complete,
             OnFailure::Stop => {
