@@ -292,7 +292,7 @@ impl<'r, 'a> Steps<'r, 'a> {
         wrong.extend(belongs("undo", &["call", "run"]));
         wrong.extend(belongs("retry", &["call", "run", "check"]));
         wrong.extend(belongs("evidence", &["run"]));
-        wrong.extend(unbuilt(map));
+        wrong.extend(super::unbuilt::keys(map));
         wrong.extend(belongs("outputs", &["call", "run", "check", "manual"]));
         if block {
             for key in ACTING.into_iter().filter(|k| has(k)) {
@@ -548,22 +548,4 @@ fn call(raw: RawCall) -> Call {
 struct Names {
     place: usize,
     taken: BTreeSet<String>,
-}
-
-/// Keys of the format that this version does not carry out. A playbook that rests on one is refused: nothing that its author asked for is
-/// passed over in silence.
-fn unbuilt(map: &Map<String, Value>) -> Vec<(&'static str, String)> {
-    let mut wrong = Vec::new();
-    let evidence = |key: &str| map.get("evidence").and_then(|e| e.get(key));
-    if evidence("redact").is_some() {
-        wrong.push(("evidence/redact", "`redact` is not carried out by this version: the exhibit stays whole; hand it over only to who may read all of it".to_owned()));
-    }
-    if evidence("seal").is_some_and(|seal| *seal == Value::Bool(false)) {
-        wrong.push(("evidence/seal", "`seal: false` is not carried out by this version: each step seals its bag; leave it out".to_owned()));
-    }
-    let ack = map.get("notify").and_then(|n| n.get("wait_ack"));
-    if ack.is_some_and(|a| a != "none") {
-        wrong.push(("notify/wait_ack", "`wait_ack` is not carried out by this version: let a `manual` step after the message ask who has answered".to_owned()));
-    }
-    wrong
 }

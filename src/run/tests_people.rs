@@ -201,3 +201,18 @@ async fn files_that_a_child_leaves_become_exhibits_and_what_is_not_there_is_said
             .any(|(n, _)| n == "it/files/etc/passwd")
     );
 }
+
+#[tokio::test]
+async fn an_undo_by_another_action_of_which_nothing_can_be_told_is_stuck_and_never_undone() {
+    let lab = Lab::new();
+    let more = "    undo: { call: test.change, with: { name: back } }\n";
+    let yaml = one_step("test.change", "reversible", more);
+    let end = start(&lab, &yaml, &BTreeMap::new()).await.expect("runs");
+    lab.world.dark.lock().unwrap().insert("back".into());
+    let engine = lab.engine();
+    let after = engine
+        .undo(&end.run, &[], &super::Confirmation::AskEach)
+        .await;
+    let after = after.expect("it was tried");
+    assert_eq!(after.steps["it"].outcome, Outcome::Stuck, "{after:?}");
+}

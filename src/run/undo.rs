@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::action::{Action, ActionError, Class, Undone};
+use crate::action::{Action, ActionError, Class, Observed, Undone};
 use crate::incident::body::{Decision, GateDecided, UndoFinished, UndoStarted};
 use crate::incident::{Draft, Effect, Outcome, RunId, StepPath, kind};
 use crate::plan::approval::GateFacts;
@@ -245,10 +245,22 @@ impl Engine {
             if undo.own {
                 return action.undo(&cx, &undo.call.args).await;
             }
-            action
-                .apply(&cx, &undo.call.args)
-                .await
-                .map(|a| Undone::Undone(a.summary))
+            let applied = action.apply(&cx, &undo.call.args).await?;
+            if undo.call.effect == Effect::Read {
+                return Ok(Undone::Undone(applied.summary));
+            }
+            // As with a step: an answer alone is not taken for an effect that nothing shows.
+            let why = match action.observe(&cx, &undo.call.args).await {
+                Ok(Observed::Done(_)) => return Ok(Undone::Undone(applied.summary)),
+                Ok(Observed::NotDone) => "nothing of it can be seen".to_owned(),
+                Ok(Observed::Unknown(why)) => format!("it cannot be told: {why}"),
+                Err(e) if e.class == Class::Ledger => return Err(e),
+                Err(e) => format!("the look at it failed: {e}"),
+            };
+            Ok(Undone::Stuck {
+                summary: format!("it answered `{}`, and {why}", applied.summary),
+                left: vec!["look whether it happened, then undo again".into()],
+            })
         };
         let ended = tokio::time::timeout(LIMIT, work).await;
         Ok(match ended {

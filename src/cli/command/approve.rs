@@ -17,7 +17,7 @@ use crate::incident::{RunId, StepPath};
 use crate::run::{About, Engine};
 
 use super::playbook::paths;
-use super::run_choice::{RunArg, choose};
+use super::run_choice::{RunArg, choose, has_several_open, with_run};
 
 /// Arguments of `playbook approve`.
 #[derive(Debug, clap::Args)]
@@ -102,10 +102,34 @@ pub async fn run(session: &Session, args: &ApproveArgs) -> CliResult {
         accepted.text.principal,
         steps.join(", ")
     )));
-    session
-        .out
-        .answer(format!("next: {}", after(&engine, &custody, &run, args)?));
-    Ok(Exit::Ok)
+    let next = after(&engine, &custody, &run, args)?;
+    session.out.answer(format!("next: {next}"));
+    let decided = Decided {
+        principal: &accepted.text.principal,
+        decision: accepted.text.decision,
+        steps,
+        next,
+    };
+    decided.tell(session, &custody, &run)
+}
+
+/// A decision as a document.
+struct Decided<'a> {
+    principal: &'a str,
+    decision: Decision,
+    steps: Vec<String>,
+    next: String,
+}
+
+impl Decided<'_> {
+    fn tell(&self, session: &Session, custody: &Custody, run: &RunId) -> CliResult {
+        if session.out.json {
+            session.out.document(&json!({
+                "schema": "firebreak/decided/v1", "incident": custody.id(), "run": run, "decision": self.decision, "principal": self.principal, "steps": self.steps, "next": self.next,
+            }))?;
+        }
+        Ok(Exit::Ok)
+    }
 }
 
 /// What comes after a decision: a planned run begins, another goes on, an undo is carried out.
@@ -122,7 +146,12 @@ fn after(
     } else if engine.planned_runs()?.contains(run) {
         format!("firebreak playbook apply {run} --incident {id}")
     } else {
-        format!("firebreak resume {id}")
+        let next = format!("firebreak resume {id}");
+        if has_several_open(&custody.history()?) {
+            with_run(&next, run)
+        } else {
+            next
+        }
     })
 }
 
@@ -201,7 +230,13 @@ fn typed(
     }
     let next = after(engine, custody, run, args)?;
     session.out.answer(format!("decided; next: {next}"));
-    Ok(Exit::Ok)
+    let decided = Decided {
+        principal: &session.actor.id,
+        decision,
+        steps: steps.iter().map(ToString::to_string).collect(),
+        next,
+    };
+    decided.tell(session, custody, run)
 }
 
 fn decision(word: &str) -> Result<Decision, CliError> {

@@ -158,21 +158,29 @@ mod tests {
 
     #[test]
     fn the_run_that_waits_is_taken_and_not_the_newest() {
-        let all = runs(&["run-aaaa", "run-bbbb"]);
-        assert_eq!(chosen(&all, "aaaa").expect("one").as_str(), "run-aaaa");
+        let all = runs(&["run-aaaaaaaaaaaaaaaa", "run-bbbbbbbbbbbbbbbb"]);
+        assert_eq!(
+            chosen(&all, "aaaa").expect("one").as_str(),
+            "run-aaaaaaaaaaaaaaaa"
+        );
     }
 
     #[test]
     fn what_fits_several_runs_names_them_and_takes_none() {
-        let all = runs(&["run-aaaa", "run-bbbb"]);
+        let all = runs(&["run-aaaaaaaaaaaaaaaa", "run-bbbbbbbbbbbbbbbb"]);
         let error = chosen(&all, "run").expect_err("two");
         assert_eq!(error.exit, Exit::Usage);
         assert!(
-            error.message.contains("run-aaaa, run-bbbb"),
+            error
+                .message
+                .contains("run-aaaaaaaaaaaaaaaa, run-bbbbbbbbbbbbbbbb"),
             "{}",
             error.message
         );
-        assert_eq!(error.hint.as_deref(), Some("say which: --run run-aaaa"));
+        assert_eq!(
+            error.hint.as_deref(),
+            Some("say which: --run run-aaaaaaaaaaaaaaaa")
+        );
         assert_eq!(chosen(&all, "cccc").expect_err("none").code, "FB0610");
     }
 }

@@ -184,7 +184,7 @@ fn an_objective_that_cannot_be_measured_is_not_met() {
     book.0.entries.retain(|e| e.kind != kind::MILESTONE);
     let score = Score::of(&book.0, GOOD);
     assert!(score.objectives_met == Some(false) && score.actual_rto_s.is_none());
-    assert_eq!(book.failed().len(), 2);
+    assert_eq!(book.failed().len(), 3);
     assert_eq!(Book::new().failed()[0], "the run is complete");
 }
 
