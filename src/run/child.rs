@@ -73,21 +73,28 @@ fn groups() -> MutexGuard<'static, BTreeSet<i32>> {
     GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends every child of this process with its whole group, hard. For the second Ctrl-C, right before the process leaves.
+/// Ends every child of this process with its whole group, hard, and lets no other begin. For the second Ctrl-C, right before the
+/// process leaves.
 pub fn end_children() {
-    for group in groups().iter().filter_map(|id| Pid::from_raw(*id)) {
+    let groups = groups();
+    for group in groups.iter().filter_map(|id| Pid::from_raw(*id)) {
         let _ = kill_process_group(group, Signal::KILL);
     }
+    // A child takes this lock to begin: it stays taken until the process is gone.
+    std::mem::forget(groups);
 }
 
 /// A child's process group. Unless it was let go, it is ended when this is dropped: by an error, or with the task that held it.
 struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    /// Starts a child in a group of its own, listed before anybody can ask who runs.
+    fn spawn(command: &mut Command) -> std::io::Result<(Child, Self)> {
+        let mut groups = groups();
+        let child = command.process_group(0).spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok());
-        groups().extend(id);
-        Group(id.and_then(Pid::from_raw))
+        groups.extend(id);
+        Ok((child, Group(id.and_then(Pid::from_raw))))
     }
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.0 {
@@ -137,18 +144,18 @@ pub(super) async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true);
     let mut bag = exhibits.open_bag(&format!("output of step {}", spec.step), &spec.refs)?;
-    let mut child = match command.spawn() {
-        Ok(child) => child,
+    // Dropped by any return before the end, the group is ended.
+    let (mut child, group) = match Group::spawn(&mut command) {
+        Ok(spawned) => spawned,
         Err(e) => {
             let how = How::NotStarted(e.to_string());
             return finish(&spec, bag, how, Pumped::default(), Pumped::default());
         }
     };
     bag.begin(&exhibit(&spec, "stdout", "standard output"))?;
-    let (how, stdout, stderr) = stream(&spec, &mut child, bag.as_mut(), cancel).await?;
+    let (how, stdout, stderr) = stream(&spec, (&mut child, group), bag.as_mut(), cancel).await?;
     bag.finish(match (&how, &stdout) {
         (_, Pumped { error: Some(e), .. }) => Ended::Error(format!("it could not be read: {e}")),
         (_, Pumped { capped: true, .. }) => Ended::Cap(format!("output is kept up to {CAP} bytes")),
@@ -220,12 +227,10 @@ impl Pumped {
 /// Reads both pipes until they end and the child is gone; standard output goes into the bag as it comes.
 async fn stream(
     spec: &ChildSpec,
-    child: &mut Child,
+    (child, group): (&mut Child, Group),
     bag: &mut dyn OpenBag,
     mut cancel: watch::Receiver<bool>,
 ) -> Result<(How, Pumped, Pumped), CustodyError> {
-    // Dropped by any return before the end, it ends the group.
-    let group = Group::of(child);
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let (mut stdout, mut stderr) = (Pumped::default(), Pumped::default());
     let (mut out_buffer, mut err_buffer) = (vec![0u8; 64 * 1024], vec![0u8; 16 * 1024]);
@@ -484,14 +489,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_group_is_listed_while_it_runs_and_ended_when_nobody_holds_it_any_more() {
-        let mut child = Command::new("/bin/sleep")
-            .arg("300")
-            .process_group(0)
-            .spawn()
-            .expect("it starts");
+        let spawned = Group::spawn(Command::new("/bin/sleep").arg("300"));
+        let (mut child, group) = spawned.expect("it starts");
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let id = id.expect("it runs");
-        let group = Group::of(&child);
         assert!(groups().contains(&id), "a second Ctrl-C would not find it");
         drop(group);
         let status = child.wait().await.expect("it ends");
