@@ -200,6 +200,8 @@ fn watch_signals(out: Output) -> watch::Receiver<bool> {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if before {
                 out.tell("\nleaving at once; firebreak resume goes on from the ledger");
+                // A child that went on alone would change things that no entry tells of.
+                crate::run::end_children();
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             before = true;

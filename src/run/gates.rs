@@ -20,6 +20,7 @@ use super::engine::{Confirmed, Engine};
 use super::error::EngineError;
 use super::journal::{At, Journal};
 use super::machine;
+use super::planned::Decidable;
 
 /// The decision that one confirmation makes for a whole plan: every step whose call is known and that a typed word
 /// may open. A gate that stands alone is there to be decided when it is reached, so it is not among them.
@@ -80,6 +81,15 @@ pub(super) fn typed(who: &Actor, decision: Decision) -> GateDecided {
     }
 }
 
+/// What an approval is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Carrying steps out.
+    Start,
+    /// Taking steps back.
+    Undo,
+}
+
 /// Gates of a run whose calls are known now: steps that need somebody and are not begun.
 pub(super) fn open_gates(definition: &PinnedDefinition, journal: &Journal) -> Vec<GateFacts> {
     let vars = machine::variables(definition, journal);
@@ -115,8 +125,24 @@ impl Engine {
     /// # Errors
     /// As [`Engine::pinned`].
     pub fn gates(&self, run: &RunId) -> Result<Vec<GateFacts>, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        Ok(open_gates(&definition, &journal))
+        let it = self.decidable(run)?;
+        Ok(open_gates(&it.definition, &it.journal))
+    }
+
+    /// The same, of carrying out or of taking back.
+    ///
+    /// # Errors
+    /// As [`Engine::pinned`].
+    pub fn gates_of(&self, run: &RunId, about: About) -> Result<Vec<GateFacts>, EngineError> {
+        Ok(self.gates_about(&self.decidable(run)?, about))
+    }
+
+    /// The gates that an approval can be about.
+    fn gates_about(&self, it: &Decidable, about: About) -> Vec<GateFacts> {
+        match about {
+            About::Start => open_gates(&it.definition, &it.journal),
+            About::Undo => self.undo_gates(&it.definition, &it.journal),
+        }
     }
 
     /// The text that a person signs to decide about these steps (all that can be decided now, where none are named).
@@ -126,13 +152,14 @@ impl Engine {
     pub fn approval_text(
         &self,
         run: &RunId,
-        steps: &[StepPath],
+        (about, steps): (About, &[StepPath]),
         principal: &str,
         decision: Decision,
         reason: Option<&str>,
     ) -> Result<ApprovalText, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        let mut gates = open_gates(&definition, &journal);
+        let it = self.decidable(run)?;
+        let definition = &it.definition;
+        let mut gates = self.gates_about(&it, about);
         if !steps.is_empty() {
             if let Some(path) = steps.iter().find(|p| !gates.iter().any(|g| g.step == **p)) {
                 return Err(EngineError::NotNow(format!(
@@ -171,13 +198,10 @@ impl Engine {
             })
             .min()
             .unwrap_or(std::time::Duration::from_secs(15 * 60));
-        let created = journal
-            .created
-            .ok_or_else(|| EngineError::NoSuchRun(run.clone()))?;
         Ok(ApprovalText {
             incident: self.incident.clone(),
             run: run.clone(),
-            plan_sha256: created.plan_sha256,
+            plan_sha256: it.plan_sha256.clone(),
             attempt,
             decision,
             effect: gates.iter().map(|g| g.effect).max().unwrap_or(Effect::Read),
@@ -200,29 +224,43 @@ impl Engine {
         text: &str,
         signature: &str,
     ) -> Result<Accepted, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        let created = journal
-            .created
-            .as_ref()
-            .ok_or_else(|| EngineError::NoSuchRun(run.clone()))?;
-        let gates = open_gates(&definition, &journal);
+        let it = self.decidable(run)?;
+        let gates = self.gates_of_text(&it, text);
         let history = self.ledger.history()?;
         let facts = Facts {
             incident: &self.incident,
             mode: self.mode,
             run,
-            plan_sha256: &created.plan_sha256,
-            executor: &definition.executor,
-            playbook: &definition.playbook,
+            plan_sha256: &it.plan_sha256,
+            executor: &it.definition.executor,
+            playbook: &it.definition.playbook,
             policy: &self.policy,
             gates: &gates,
             nonces: &used_nonces(history.of(kind::GATE_DECIDED)),
-            counted: &counted(&journal, &gates),
+            counted: &counted(&it.journal, &gates),
             now: self.ports.clock.now(),
         };
         let checked = approval::check(text, signature, &facts);
-        self.record_signed(run, &created.plan_sha256, text, signature, &checked)?;
+        self.record_signed(run, &it.plan_sha256, text, signature, &checked)?;
         Ok(checked?)
+    }
+
+    /// The gates that a text can be held against: a step's own, or its undo's where the text names the undo's call.
+    fn gates_of_text(&self, it: &Decidable, text: &str) -> Vec<GateFacts> {
+        let named = ApprovalText::parse(text)
+            .map(|t| t.steps)
+            .unwrap_or_default();
+        let undo = |g: &GateFacts| {
+            named
+                .iter()
+                .any(|(s, call)| *s == g.step && *call == g.call_sha256)
+        };
+        let mut gates = self.gates_about(it, About::Undo);
+        gates.retain(undo);
+        if gates.is_empty() {
+            gates = self.gates_about(it, About::Start);
+        }
+        gates
     }
 
     fn record_signed(
@@ -283,8 +321,8 @@ impl Engine {
         reason: Option<&str>,
         shown_sha256: &str,
     ) -> Result<Entry, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        let gate = open_gates(&definition, &journal)
+        let gate = self
+            .gates(run)?
             .into_iter()
             .find(|g| g.step == *step)
             .ok_or_else(|| {
@@ -344,10 +382,19 @@ impl Engine {
             .filter(|s| matches!(s.kind, Kind::Manual { .. }))
             .ok_or_else(|| EngineError::NotNow(format!("the run has no manual step `{step}`")))?;
         let (attempt, at) = journal.attempt(step.as_str());
-        if !matches!(at.at, At::Fresh | At::Started { .. }) {
-            return Err(EngineError::NotNow(format!(
-                "step `{step}` has its outcome already"
-            )));
+        match at.at {
+            At::Started { .. } => {}
+            // An answer before the question would be about something that nobody has seen yet.
+            At::Fresh => {
+                return Err(EngineError::NotNow(format!(
+                    "step `{step}` has not been asked yet: what stands before it is not done"
+                )));
+            }
+            At::Finished { .. } | At::InDoubt { .. } | At::Resolved { .. } => {
+                return Err(EngineError::NotNow(format!(
+                    "step `{step}` has its outcome already"
+                )));
+            }
         }
         let mut values: BTreeMap<String, Value> = BTreeMap::new();
         for (name, text) in given {
@@ -390,7 +437,13 @@ impl Engine {
                 "`{verdict}` is not ran, did-not-run or retry"
             )));
         }
-        let (_, journal) = self.pinned(run)?;
+        let (definition, journal) = self.pinned(run)?;
+        let gate = |s: &crate::playbook::model::Step| s.kind == Kind::Approve;
+        if verdict == "ran" && definition.playbook.find(step).is_some_and(gate) {
+            return Err(EngineError::NotNow(format!(
+                "step `{step}` is a gate: only a decision opens it (firebreak playbook approve --step {step})"
+            )));
+        }
         let (attempt, at) = journal.attempt(step.as_str());
         let undone = journal
             .step(step.as_str())
@@ -422,13 +475,14 @@ impl Engine {
     /// # Errors
     /// When the run has ended, or the ledger cannot be written.
     pub fn park(&self, run: &RunId, who: &Actor, why: &str) -> Result<Entry, EngineError> {
-        let (_, journal) = self.pinned(run)?;
+        let (definition, journal) = self.pinned(run)?;
         if journal.ended.is_some() {
             return Err(EngineError::NotNow(format!("run {run} has ended")));
         }
+        let waiting = super::waiting::waiting(&definition, &journal)?;
         let body = RunParked {
             why: why.into(),
-            steps: Vec::new(),
+            steps: waiting.into_iter().map(|w| w.step).collect(),
             hint: format!("firebreak resume {}", self.incident),
         };
         let refs = Refs {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::incident::body::StepFinished;
-use crate::incident::{Effect, Mode, Outcome};
+use crate::incident::{Effect, Milestone, Mode, Outcome};
 use crate::plan::call::FilledCall;
 use crate::plan::policy::{GateState, Need, judge};
 use crate::plan::values;
@@ -298,7 +298,11 @@ impl<'a> Walk<'a> {
         }
         let incident = &self.definition.incident;
         let path = &step.path;
-        let why = format!("step `{path}` failed: {}", body.summary);
+        let mut why = format!("step `{path}` failed: {}", body.summary);
+        // A gate is opened by decisions alone; of anything else a person may know better.
+        if step.kind != Kind::Approve {
+            why.push_str(&format!("; a resume tries it again, or where you saw that it is so: firebreak incident resolve {path} --as ran --reason TEXT --incident {incident}"));
+        }
         match self.definition.on_failure(step) {
             OnFailure::Continue => Progress::Complete,
             OnFailure::Stop => {
@@ -325,7 +329,8 @@ impl<'a> Walk<'a> {
             .journal
             .step(step.path.as_str())
             .is_some_and(|r| r.milestones.iter().any(|m| m == milestone.name.as_str()));
-        if stamped {
+        let said_before = milestone.name == Milestone::Declared && self.journal.declared;
+        if stamped || said_before {
             return Progress::Complete;
         }
         let path = step.path.clone();
@@ -381,7 +386,8 @@ fn is_simulated(step: &Step) -> bool {
     child || step.drill_or_default() == DrillMode::Simulate
 }
 
-fn fill_code(error: &FillError) -> &'static str {
+/// The code of a value that cannot be filled in.
+pub(super) fn fill_code(error: &FillError) -> &'static str {
     match error {
         FillError::Unset(_) => "FB0605",
         FillError::Secret(_) => "FB0322",

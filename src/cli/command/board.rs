@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -14,9 +15,11 @@ use crate::incident::body::{
     UndoFinished, WriteSeen,
 };
 use crate::incident::clock_text::{seconds, span};
-use crate::incident::{Entry, History, Mode, Outcome, kind};
+use crate::incident::{Entry, History, Mode, Outcome, RunId, kind};
+use crate::run::Waiting;
 
-use super::waits::{Wait, waits};
+use super::run::lines_of;
+use super::run_choice;
 
 /// Where one run stands.
 struct RunState {
@@ -42,8 +45,8 @@ pub fn run(session: &Session) -> CliResult {
     for glance in &glances {
         let opened = session
             .open(&glance.id)
-            .and_then(|custody| Ok((custody.history()?, custody.place().to_owned())));
-        let (history, place) = match opened {
+            .and_then(|custody| Ok((custody.history()?, Arc::new(custody))));
+        let (history, custody) = match opened {
             Ok(opened) => opened,
             Err(e) => {
                 let verify = format!("firebreak verify --incident {}", glance.id);
@@ -56,9 +59,10 @@ pub fn run(session: &Session) -> CliResult {
                 continue;
             }
         };
+        let waiting = run_choice::waiting(session, &custody);
         let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
         if session.out.json {
-            let mut shown = document(&history, &place);
+            let mut shown = document(&history, custody.place(), &waiting);
             shown["wrong"] = json!(glance.wrong);
             documents.push(shown);
         } else if closed {
@@ -68,7 +72,7 @@ pub fn run(session: &Session) -> CliResult {
                 title(&history)
             )));
         } else {
-            lines(&history)
+            lines(&history, &waiting)
                 .iter()
                 .for_each(|l| session.out.answer(clean_line(l)));
             if let Some(wrong) = &glance.wrong {
@@ -80,7 +84,7 @@ pub fn run(session: &Session) -> CliResult {
                     glance.id
                 );
             } else if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
-                last = format!("next: {}", next(&history));
+                last = format!("next: {}", next(&history, &waiting));
             }
         }
     }
@@ -99,8 +103,16 @@ pub fn run(session: &Session) -> CliResult {
     Ok(Exit::Ok)
 }
 
+/// What waits in each open run.
+type Waits = [(RunId, Vec<Waiting>)];
+
+fn of_run<'w>(waiting: &'w Waits, run: &str) -> &'w [Waiting] {
+    let found = waiting.iter().find(|(r, _)| r.as_str() == run);
+    found.map_or(&[], |(_, all)| all)
+}
+
 /// One incident in a few lines.
-pub fn lines(history: &History) -> Vec<String> {
+pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
     let mut lines = vec![format!(
         "{}  {}  {}  {} entries, since {}",
         history.incident,
@@ -150,20 +162,17 @@ pub fn lines(history: &History) -> Vec<String> {
     }
     for run in runs(history) {
         lines.push(format!("  {}  {}  {}", run.run, run.playbook, run.state));
+        lines.extend(of_run(waiting, &run.run).iter().flat_map(lines_of));
     }
-    for wait in waits(history) {
-        lines.push(format!("  waits for   {}: {}", wait.step, wait.what));
-        lines.push(format!("              {}", wait.command));
-    }
-    lines.push(format!("  next        {}", next(history)));
+    lines.push(format!("  next        {}", next(history, waiting)));
     lines
 }
 
 /// The same as a document.
-pub fn document(history: &History, place: &Path) -> Value {
+pub fn document(history: &History, place: &Path, waiting: &Waits) -> Value {
     let runs: Vec<_> = runs(history)
         .into_iter()
-        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next}))
+        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next, "waiting": of_run(waiting, &r.run)}))
         .collect();
     let released = released(history);
     let proofs: Vec<_> = proofs(history, |_| true)
@@ -174,14 +183,10 @@ pub fn document(history: &History, place: &Path) -> Value {
         .into_iter()
         .map(|(name, at)| json!({"name": name, "at": at}))
         .collect();
-    let waits: Vec<_> = waits(history)
-        .into_iter()
-        .map(|w| json!({"step": w.step, "what": w.what, "command": w.command}))
-        .collect();
     json!({
         "schema": "firebreak/incident/v1", "incident": history.incident, "mode": history.mode, "title": title(history), "folder": place,
         "fingerprint": history.fingerprint, "entries": history.entries.len(), "root": history.root, "milestones": milestones,
-        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "waits": waits, "proofs": proofs, "next": next(history),
+        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "proofs": proofs, "next": next(history, waiting),
     })
 }
 
@@ -294,16 +299,26 @@ fn runs(history: &History) -> Vec<RunState> {
 }
 
 /// The one command that helps most now. Whole and typable, with the incident's id: several may be open.
-pub fn next(history: &History) -> String {
+pub fn next(history: &History, waiting: &Waits) -> String {
     let id = &history.incident;
     if history.of(kind::INCIDENT_CLOSED).next().is_some() {
         return format!("firebreak verify --incident {id}");
     }
-    if let Some(Wait { command, .. }) = waits(history).into_iter().next() {
-        return command;
+    let open: Vec<_> = runs(history)
+        .into_iter()
+        .filter(|r| r.next.is_some())
+        .collect();
+    // What waits now is newer than what the park said.
+    if let Some(first) = open.iter().find_map(|r| of_run(waiting, &r.run).first()) {
+        return first.next.clone();
     }
-    if let Some(hint) = runs(history).into_iter().rev().find_map(|r| r.next) {
-        return hint;
+    if let Some(run) = open.last() {
+        // What it was parked for is done: only where nobody could read what waits now, the park's own word stands.
+        let read = waiting.iter().any(|(r, _)| r.as_str() == run.run);
+        return match &run.next {
+            Some(hint) if !read => hint.clone(),
+            _ => format!("firebreak resume {id}"),
+        };
     }
     if let Some((bag, _)) = open_bags(history).into_iter().find(|(_, by_hand)| *by_hand) {
         let number = bag.trim_start_matches('0');

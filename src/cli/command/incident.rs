@@ -5,11 +5,15 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{clean_line, grouped};
 use crate::cli::session::{NewIncident, Session};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::custody::Custody;
 use crate::incident::body::{IncidentOpened, MilestoneReached, Note, RunCreated, WriteSeen};
 use crate::incident::clock_text::millis;
 use crate::incident::{Draft, History, IncidentId, Milestone, Mode, Severity, kind};
 use crate::port::Ledger as _;
+
+use super::run_choice::{self, RunArg};
 
 /// The longest text that stands in an entry.
 const TEXT_MAX: usize = 4096;
@@ -59,15 +63,15 @@ pub enum IncidentCommand {
     Answer(super::run::AnswerArgs),
     /// Decide what a step in doubt did
     Resolve(super::run::ResolveArgs),
-    /// Park the open run after its current steps
-    Park {
-        /// Why
-        reason: String,
-    },
+    /// Park an open run after its current steps
+    Park(super::run::ParkArgs),
     /// Go on with a run that was parked or cut off
     Resume {
         /// The incident's id
         id: Option<String>,
+        /// Which run
+        #[command(flatten)]
+        run: RunArg,
     },
     /// Close the incident and erase its key: nothing can be added afterwards
     Close {
@@ -101,12 +105,12 @@ pub fn run(session: &mut Session, command: &IncidentCommand) -> CliResult {
         } => milestone(session, name, at.as_deref(), confidence.as_deref()),
         IncidentCommand::Answer(args) => super::run::answer(session, args),
         IncidentCommand::Resolve(args) => super::run::resolve(session, args),
-        IncidentCommand::Park { reason } => super::run::park(session, reason),
-        IncidentCommand::Resume { id } => {
+        IncidentCommand::Park(args) => super::run::park(session, args),
+        IncidentCommand::Resume { id, run } => {
             if id.is_some() {
                 session.asked.clone_from(id);
             }
-            super::run::resume(session)
+            super::run::resume(session, run)
         }
         IncidentCommand::Close {
             note,
@@ -180,13 +184,14 @@ fn status(session: &Session, id: Option<&str>) -> CliResult {
     }
     let id = IncidentId::parse(id.or(session.asked.as_deref()).unwrap_or_default())
         .map_err(|e| CliError::usage(e.to_string()))?;
-    let custody = session.open(&id)?;
+    let custody = Arc::new(session.open(&id)?);
     let history = custody.history()?;
-    let lines = super::board::lines(&history);
+    let waiting = run_choice::waiting(session, &custody);
+    let lines = super::board::lines(&history, &waiting);
     if session.out.json {
         session
             .out
-            .document(&super::board::document(&history, custody.place()))?;
+            .document(&super::board::document(&history, custody.place(), &waiting))?;
         return Ok(Exit::Ok);
     }
     lines.iter().for_each(|l| session.out.answer(clean_line(l)));
@@ -263,7 +268,7 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
             custody.id(),
             custody.place().display()
         ));
-        return Ok(Exit::Ok);
+        return closed(session, &custody);
     }
     let left = unfinished(&history);
     if !left.is_empty() && !leave {
@@ -310,6 +315,16 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
         clean_line(&title),
         custody.place().display()
     ));
+    closed(session, &custody)
+}
+
+/// A closed incident as a document.
+fn closed(session: &Session, custody: &Custody) -> CliResult {
+    if session.out.json {
+        session.out.document(&serde_json::json!({
+            "schema": "firebreak/incident/v1", "incident": custody.id(), "folder": custody.place(), "fingerprint": custody.opened().fingerprint, "policy": custody.opened().policy, "closed": true,
+        }))?;
+    }
     Ok(Exit::Ok)
 }
 

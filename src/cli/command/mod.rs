@@ -15,5 +15,5 @@ pub mod playbook;
 pub mod policy;
 pub mod report;
 pub mod run;
+pub mod run_choice;
 pub mod verify;
-pub mod waits;

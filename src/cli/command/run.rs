@@ -15,8 +15,11 @@ use crate::cli::output::clean;
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::Target;
-use crate::incident::{IncidentId, Mode, Outcome, RunId, StepPath};
-use crate::run::{Ending, Engine, RunEnd};
+use crate::incident::clock_text::millis;
+use crate::incident::{Entry, IncidentId, Mode, Outcome, RunId, StepPath};
+use crate::run::{Awaited, Ending, Engine, RunEnd, Waiting};
+
+use super::run_choice::{RunArg, has_several_open, open_run, waiting_run, with_run};
 
 /// Arguments of `incident answer`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +31,9 @@ pub struct AnswerArgs {
     /// It was not done
     #[arg(long)]
     failed: bool,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
     /// A value that the step asks for: name=value (may repeat)
     #[arg(long, value_name = "NAME=VALUE")]
     value: Vec<String>,
@@ -44,6 +50,19 @@ pub struct ResolveArgs {
     /// How you found out
     #[arg(long)]
     reason: String,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
+}
+
+/// Arguments of `incident park`.
+#[derive(Debug, clap::Args)]
+pub struct ParkArgs {
+    /// Why
+    reason: String,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
 }
 
 /// What a person found about a step in doubt.
@@ -58,28 +77,11 @@ pub enum Found {
 }
 
 /// An engine that only writes what people say: it needs no cluster.
-fn ledger_engine(session: &Session) -> Result<(Arc<Custody>, Engine, RunId), CliError> {
+fn ledger_engine(session: &Session) -> Result<(Arc<Custody>, Engine), CliError> {
     let custody = Arc::new(session.incident()?);
     let terminal = Arc::new(Terminal::new(session.out, Given::Nothing));
     let engine = engine(session, &custody, None, terminal, None)?;
-    let run = only_run(&engine, custody.id())?;
-    Ok((custody, engine, run))
-}
-
-/// The newest run that is open.
-///
-/// # Errors
-/// When none is.
-pub fn only_run(engine: &Engine, id: &IncidentId) -> Result<RunId, CliError> {
-    let open = engine.open_runs()?;
-    open.last().cloned().ok_or_else(|| {
-        CliError::new(
-            Exit::Usage,
-            "FB0610",
-            format!("{id} has no run that is open"),
-        )
-        .hint("firebreak playbook list shows what can be run")
-    })
+    Ok((custody, engine))
 }
 
 fn step(text: &str) -> Result<StepPath, CliError> {
@@ -96,60 +98,74 @@ pub fn answer(session: &Session, args: &AnswerArgs) -> CliResult {
         values.insert(name.to_owned(), value.to_owned());
     }
     let text = checked(&args.text)?;
-    let (custody, engine, run) = ledger_engine(session)?;
+    let path = step(&args.step)?;
+    let (custody, engine) = ledger_engine(session)?;
+    let asked = [Awaited::Answer];
+    let run = waiting_run(&engine, custody.id(), &args.run, path.as_str(), &asked)?;
     let outcome = if args.failed {
         Outcome::Failed
     } else {
         Outcome::Done
     };
-    engine.answer(
-        &run,
-        &step(&args.step)?,
-        &session.actor,
-        &text,
-        outcome,
-        &values,
-    )?;
-    session.out.answer(format!(
-        "answered {}; next: firebreak resume {}",
-        clean(&args.step),
-        custody.id()
-    ));
-    Ok(Exit::Ok)
+    let entry = engine.answer(&run, &path, &session.actor, &text, outcome, &values)?;
+    said(
+        session,
+        &custody,
+        (&run, &entry),
+        &format!("answered {path}"),
+    )
 }
 
 /// Decides what a step in doubt did.
 pub fn resolve(session: &Session, args: &ResolveArgs) -> CliResult {
     let reason = checked(&args.reason)?;
-    let (custody, engine, run) = ledger_engine(session)?;
+    let path = step(&args.step)?;
+    let (custody, engine) = ledger_engine(session)?;
+    let open = [Awaited::Verdict, Awaited::Person];
+    let run = waiting_run(&engine, custody.id(), &args.run, path.as_str(), &open)?;
     let verdict = match args.as_ {
         Found::Ran => "ran",
         Found::DidNotRun => "did-not-run",
         Found::Retry => "retry",
     };
-    engine.resolve(&run, &step(&args.step)?, &session.actor, verdict, &reason)?;
-    session.out.answer(format!(
-        "resolved {} as {verdict}; next: firebreak resume {}",
-        clean(&args.step),
-        custody.id()
-    ));
+    let entry = engine.resolve(&run, &path, &session.actor, verdict, &reason)?;
+    let what = format!("resolved {path} as {verdict}");
+    said(session, &custody, (&run, &entry), &what)
+}
+
+/// Parks an open run.
+pub fn park(session: &Session, args: &ParkArgs) -> CliResult {
+    let reason = checked(&args.reason)?;
+    let (custody, engine) = ledger_engine(session)?;
+    let run = open_run(&engine, custody.id(), &args.run)?;
+    let entry = engine.park(&run, &session.actor, &reason)?;
+    let what = format!("{run} parks after what runs now");
+    said(session, &custody, (&run, &entry), &what)
+}
+
+/// Says what was written and what to type next.
+fn said(
+    session: &Session,
+    custody: &Custody,
+    (run, entry): (&RunId, &Entry),
+    what: &str,
+) -> CliResult {
+    let mut next = format!("firebreak resume {}", custody.id());
+    if has_several_open(&custody.history()?) {
+        next = with_run(&next, run);
+    }
+    if session.out.json {
+        session.out.document(&serde_json::json!({
+            "schema": "firebreak/entry/v1", "incident": custody.id(), "seq": entry.seq, "time": millis(entry.time), "sha256": entry.sha256,
+            "run": run, "step": entry.step(), "next": next,
+        }))?;
+    }
+    session.out.answer(clean(&format!("{what}; next: {next}")));
     Ok(Exit::Ok)
 }
 
-/// Parks the open run.
-pub fn park(session: &Session, reason: &str) -> CliResult {
-    let reason = checked(reason)?;
-    let (custody, engine, run) = ledger_engine(session)?;
-    engine.park(&run, &session.actor, &reason)?;
-    session.out.answer(format!(
-        "{run} parks after what runs now; next: firebreak resume {}",
-        custody.id()
-    ));
-    Ok(Exit::Ok)
-}
-
-/// Goes on with the open run, from the ledger alone: the target is the incident's, never a flag's.
-pub fn resume(session: &mut Session) -> CliResult {
+/// Goes on with an open run, from the ledger alone: the target is the incident's, never a flag's.
+pub fn resume(session: &mut Session, named: &RunArg) -> CliResult {
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
     if history.mode == Mode::Drill {
@@ -173,7 +189,7 @@ pub fn resume(session: &mut Session) -> CliResult {
             terminal,
             None,
         )?;
-        let run = only_run(&engine, custody.id())?;
+        let run = open_run(&engine, custody.id(), named)?;
         recover(session, &custody, &run)?;
         let end = engine.resume(&run).await?;
         finish(session, &custody, &end)
@@ -225,6 +241,8 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         return super::contain::finish(session, custody, end);
     }
     let exit = exit_of(end);
+    let named = has_several_open(&custody.history()?).then(|| with_run_everywhere(end.clone()));
+    let end = named.as_ref().unwrap_or(end);
     if session.out.json {
         session.out.document(&document(custody, end, exit))?;
     }
@@ -246,7 +264,33 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         )));
     }
     session.out.answer(clean(&ending(custody.id(), end)));
+    // The first is the hint of the ending; the others wait too.
+    for waiting in end.waiting.iter().skip(1) {
+        lines_of(waiting)
+            .iter()
+            .for_each(|l| session.out.answer(clean(l)));
+    }
     Ok(exit)
+}
+
+/// A step that waits, and its command, as lines.
+pub fn lines_of(waiting: &Waiting) -> [String; 2] {
+    [
+        format!("  waits     {}", waiting.why),
+        format!("            {}", waiting.next),
+    ]
+}
+
+/// Commands of a run that is not the only open one name it.
+fn with_run_everywhere(mut end: RunEnd) -> RunEnd {
+    let run = end.run.clone();
+    end.waiting
+        .iter_mut()
+        .for_each(|w| w.next = with_run(&w.next, &run));
+    if let Ending::Parked(hold) | Ending::InDoubt(hold) = &mut end.ending {
+        hold.hint = with_run(&hold.hint, &run);
+    }
+    end
 }
 
 /// A run as a document.
@@ -260,7 +304,7 @@ pub fn document(custody: &Custody, end: &RunEnd, exit: Exit) -> Value {
     };
     serde_json::json!({
         "schema": "firebreak/run/v1", "incident": custody.id(), "incident_dir": custody.place(), "run": end.run, "state": state, "why": why, "next": next,
-        "steps": steps, "failed": end.failed, "in_doubt": end.in_doubt, "stuck": end.stuck, "fingerprint": custody.opened().fingerprint, "exit": exit.code(),
+        "steps": steps, "failed": end.failed, "in_doubt": end.in_doubt, "stuck": end.stuck, "waiting": end.waiting, "fingerprint": custody.opened().fingerprint, "exit": exit.code(),
     })
 }
 
