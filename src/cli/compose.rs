@@ -282,7 +282,7 @@ impl From<EngineError> for CliError {
                 Exit::TryAgain,
                 "wait for it, or type the same command again",
             ),
-            EngineError::Impossible(_) => {
+            EngineError::Impossible(_) | EngineError::Changed(_) => {
                 (Exit::Tampered, "firebreak verify --last says what is left")
             }
             EngineError::Ledger(inner) => return CliError::from(inner.clone()),

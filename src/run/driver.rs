@@ -419,7 +419,7 @@ impl Driver {
             }
             Came::Looked(seen, ask) => self.looked(at, seen, ask, round),
             Came::Replied(question, reply) => self.replied(at, &question, reply, round),
-            Came::Signed(texts) => self.signed(&texts)?,
+            Came::Signed(texts) => self.signed(at, &texts)?,
             Came::Answered(Some(answer)) => {
                 let refs = step_refs(&self.definition.run, &at.path, at.attempt);
                 round.write(

@@ -177,24 +177,9 @@ impl Engine {
         confirmation: Confirmation,
     ) -> Result<RunEnd, EngineError> {
         let file = PlanFile::read(plan)?;
-        self.same_incident(&file)?;
-        let name = format!("{}.yaml", file.plan.playbook);
-        let playbook = survey::read_playbook(&name, playbook_bytes, &self.actions.registry())?;
-        let given = values::restored(&playbook, &file.plan.vars);
-        let fresh = self.plan_for(&playbook, &given, &file.plan.run).await?;
-        stale::check(&file.plan, &fresh.plan, self.ports.clock.now())?;
-        if let Some(missing) = fresh.plan.missing.iter().find(|m| m.refuses) {
-            return Err(EngineError::InTheWay(missing.clone()));
-        }
+        let (playbook, given) = self.still_fits(&file, playbook_bytes).await?;
         let _lock = self.lock(&file.plan.run)?;
-        let history = self.ledger.history()?;
-        super::planned::same_plan(&history, &file)?;
-        if Journal::of(&history, &file.plan.run)?.created.is_some() {
-            return Err(EngineError::NotNow(format!(
-                "the plan's run {} was started before: firebreak resume {}",
-                file.plan.run, self.incident
-            )));
-        }
+        self.not_begun(&file)?;
         self.pin(&format!("{}.yaml", playbook.sha256), playbook_bytes)?;
         self.pin(&format!("{}.json", file.digest), plan)?;
         let mut first = vec![self.created(&file, &playbook)];
@@ -203,6 +188,42 @@ impl Engine {
         }
         self.ledger.append(first)?;
         self.drive(&file.plan.run, playbook, given).await
+    }
+
+    /// Whether a plan could be started now: of this incident, not begun, and the facts that it is bound to as they were. Answers the
+    /// playbook and the variables that it starts with.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn still_fits(
+        &self,
+        file: &PlanFile,
+        playbook: &[u8],
+    ) -> Result<(Playbook, Vars), EngineError> {
+        self.same_incident(file)?;
+        self.not_begun(file)?;
+        let name = format!("{}.yaml", file.plan.playbook);
+        let playbook = survey::read_playbook(&name, playbook, &self.actions.registry())?;
+        let given = values::restored(&playbook, &file.plan.vars);
+        let fresh = self.plan_for(&playbook, &given, &file.plan.run).await?;
+        stale::check(&file.plan, &fresh.plan, self.ports.clock.now())?;
+        if let Some(missing) = fresh.plan.missing.iter().find(|m| m.refuses) {
+            return Err(EngineError::InTheWay(missing.clone()));
+        }
+        Ok((playbook, given))
+    }
+
+    /// A run id stands for one plan, and is begun once.
+    fn not_begun(&self, file: &PlanFile) -> Result<(), EngineError> {
+        let history = self.ledger.history()?;
+        super::planned::same_plan(&history, file)?;
+        if Journal::of(&history, &file.plan.run)?.created.is_some() {
+            return Err(EngineError::NotNow(format!(
+                "the plan's run {} was started before: firebreak resume {}",
+                file.plan.run, self.incident
+            )));
+        }
+        Ok(())
     }
 
     fn same_incident(&self, file: &PlanFile) -> Result<(), EngineError> {

@@ -168,6 +168,17 @@ impl Engine {
             }
             gates.retain(|g| steps.contains(&g.step));
         }
+        // A text for who has decided already would be signed for nothing: one person counts once.
+        let now = self.ports.clock.now();
+        if let (About::Start, Decision::Approve) = (about, decision) {
+            let before = gates.len();
+            gates.retain(|g| !has_approved(&it.journal, g, principal, now));
+            if gates.is_empty() && before > 0 {
+                return Err(EngineError::NotNow(format!(
+                    "{principal} has approved this already: one person counts once"
+                )));
+            }
+        }
         let Some(attempt) = gates.first().map(|g| g.attempt) else {
             return Err(EngineError::NotNow("nothing waits for a decision".into()));
         };
@@ -184,7 +195,6 @@ impl Engine {
             .fill(&mut nonce)
             .map_err(|e| EngineError::files("take randomness from the host", &e))?;
         // The text carries whole seconds.
-        let now = self.ports.clock.now();
         let now = chrono::DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
         let ttl = gates
             .iter()
@@ -365,7 +375,7 @@ impl Engine {
     /// Records a person's answer to a manual step.
     ///
     /// # Errors
-    /// When the step is no manual step or has its outcome, a value has another type, or the ledger cannot be written.
+    /// When the step is no manual step or has its outcome, a value is missing or not allowed, or the ledger cannot be written.
     pub fn answer(
         &self,
         run: &RunId,
@@ -396,20 +406,12 @@ impl Engine {
                 )));
             }
         }
-        let mut values: BTreeMap<String, Value> = BTreeMap::new();
-        for (name, text) in given {
-            let value = found
-                .outputs
-                .get(name)
-                .and(definition.playbook.vars.get(name))
-                .and_then(|d| d.kind.from_text(text).and_then(|v| d.check(name, &v).ok()))
-                .ok_or_else(|| {
-                    EngineError::NotNow(format!(
-                        "step `{step}` takes no value `{name}` of this form"
-                    ))
-                })?;
-            values.insert(name.clone(), value);
-        }
+        let given: BTreeMap<String, Value> = given
+            .iter()
+            .map(|(name, text)| (name.clone(), Value::String(text.clone())))
+            .collect();
+        let values = super::answers::check(found, &definition.playbook, outcome, &given)
+            .map_err(EngineError::NotNow)?;
         let body = Answer {
             text: text.to_owned(),
             outcome,
@@ -470,6 +472,18 @@ impl Engine {
         self.write_one(Draft::new(kind::STEP_RESOLVED, &body).about(refs).by(who))
     }
 
+    /// Whether a process carries this run out now.
+    ///
+    /// # Errors
+    /// When the runner's lock cannot be read.
+    pub fn is_carried_out(&self, run: &RunId) -> Result<bool, EngineError> {
+        match self.lock(run) {
+            Ok(_) => Ok(false),
+            Err(EngineError::Busy(_)) => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Parks a run: what runs is finished, nothing new starts, until it is resumed.
     ///
     /// # Errors
@@ -520,6 +534,22 @@ fn used_nonces<'e>(decided: impl Iterator<Item = &'e Entry>) -> Vec<String> {
         .filter_map(|d| ApprovalText::parse(d.text.as_deref()?).ok())
         .map(|t| t.nonce)
         .collect()
+}
+
+/// Whether this person's yes to this very call still holds.
+fn has_approved(
+    journal: &Journal,
+    gate: &GateFacts,
+    principal: &str,
+    now: chrono::DateTime<chrono::Utc>,
+) -> bool {
+    let (_, attempt) = journal.attempt(gate.step.as_str());
+    attempt.gate.decisions.iter().any(|d| {
+        d.body.principal == principal
+            && d.body.decision == Decision::Approve
+            && d.body.steps.get(gate.step.as_str()) == Some(&gate.call_sha256)
+            && !d.expired_at(now)
+    })
 }
 
 fn counted(journal: &Journal, gates: &[GateFacts]) -> Vec<(StepPath, String, String)> {

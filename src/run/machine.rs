@@ -98,6 +98,7 @@ pub(super) struct Held {
     pub(super) path: String,
     pub(super) why: String,
     pub(super) hint: String,
+    pub(super) or: Option<String>,
     pub(super) code: Option<String>,
     pub(super) doubt: bool,
 }

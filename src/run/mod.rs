@@ -8,6 +8,7 @@
 //! its code.
 
 mod act;
+mod answers;
 mod asking;
 mod child;
 pub mod definition;

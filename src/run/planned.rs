@@ -94,10 +94,7 @@ impl Engine {
             .pinned(name)
             .map_err(|e| EngineError::files(format!("read the pinned `{name}`"), &e))?
             .filter(|b| crate::plan::call::sha256_hex(b) == digest)
-            .ok_or_else(|| EngineError::Files {
-                tried: format!("read the pinned `{name}`"),
-                detail: "it is not there, or is not what the ledger names".into(),
-            })
+            .ok_or_else(|| EngineError::Changed(name.to_owned()))
     }
 
     /// What people decide about: a created run by its pinned definition, a planned one by its kept plan.

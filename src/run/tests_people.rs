@@ -30,17 +30,22 @@ async fn changed(lab: &Lab) -> RunEnd {
 }
 
 fn answer(lab: &Lab, run: &RunId, step: &str) -> Result<(), EngineError> {
+    answer_with(lab, run, step, Outcome::Done, &[])
+}
+
+fn answer_with(
+    lab: &Lab,
+    run: &RunId,
+    step: &str,
+    outcome: Outcome,
+    given: &[(&str, &str)],
+) -> Result<(), EngineError> {
     let engine = lab.engine();
-    let none = BTreeMap::new();
+    let text = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let given = given.iter().map(text).collect();
+    let who = &engine.executor;
     engine
-        .answer(
-            run,
-            &path(step),
-            &engine.executor,
-            "seen",
-            Outcome::Done,
-            &none,
-        )
+        .answer(run, &path(step), who, "seen", outcome, &given)
         .map(|_| ())
 }
 
@@ -67,7 +72,17 @@ async fn an_effect_at_which_the_look_fails_is_in_doubt_and_never_done() {
         end.steps["it"].summary.contains("the server is away"),
         "{end:?}"
     );
-    assert_eq!(end.waiting[0].awaits, Awaited::Verdict);
+    let waits = &end.waiting[0];
+    assert_eq!(waits.awaits, Awaited::Verdict);
+    assert_eq!(
+        waits.next,
+        "firebreak incident resolve it --as FOUND --reason TEXT --incident INC-2031"
+    );
+    assert!(
+        waits.why.ends_with("FOUND is ran, did-not-run or retry"),
+        "{}",
+        waits.why
+    );
 }
 
 #[tokio::test]
@@ -152,7 +167,78 @@ async fn a_manual_step_takes_no_answer_before_it_is_asked() {
         early.to_string().contains("has not been asked yet"),
         "{early}"
     );
-    answer(&lab, &end.run, "first").expect("it was asked");
+    let found = [("found", "a shell")];
+    answer_with(&lab, &end.run, "first", Outcome::Done, &found).expect("it was asked");
+}
+
+#[tokio::test]
+async fn an_answer_without_its_value_or_with_one_that_is_not_allowed_is_refused_and_says_what_is() {
+    let lab = Lab::with(Reply::NoTerminal, false);
+    let yaml = TWO_QUESTIONS.replace(
+        "found: { type: string }",
+        "found: { type: string, enum: [\"yes\", \"no\"] }",
+    );
+    let end = start(&lab, &yaml, &BTreeMap::new()).await.expect("parks");
+    assert!(
+        end.waiting[0].why.ends_with("; found is yes or no"),
+        "{end:?}"
+    );
+    let before = lab.entries().len();
+    for given in [&[][..], &[("found", "not sure")], &[("other", "yes")]] {
+        let refused = answer_with(&lab, &end.run, "first", Outcome::Done, given);
+        let refused = refused.expect_err("it does not fit");
+        assert_eq!(refused.code(), "FB0610");
+        let named = refused.to_string();
+        assert!(
+            named.contains("yes or no") || named.contains("it asks for found"),
+            "{named}"
+        );
+    }
+    assert_eq!(
+        lab.entries().len(),
+        before,
+        "nothing of it is in the ledger"
+    );
+    answer_with(&lab, &end.run, "first", Outcome::Done, &[("found", "no")]).expect("it fits");
+    let done = lab.engine().resume(&end.run).await.expect("goes on");
+    assert_eq!(done.values["found"], "no");
+    assert_eq!(done.waiting[0].step, "second");
+}
+
+#[tokio::test]
+async fn an_answer_at_the_terminal_that_does_not_fit_is_asked_again_and_never_written() {
+    let lab = Lab::with(Reply::NoTerminal, true);
+    let yaml = TWO_QUESTIONS.replace(
+        "found: { type: string }",
+        "found: { type: string, enum: [\"yes\", \"no\"] }",
+    );
+    let end = start(&lab, &yaml, &BTreeMap::new()).await.expect("parks");
+    assert_eq!(end.waiting[0].step, "first", "{end:?}");
+    assert!(lab.entries().iter().all(|e| e.kind != kind::ANSWER));
+}
+
+#[tokio::test]
+async fn a_failure_says_in_one_short_line_what_happened_and_keeps_the_other_way_apart() {
+    let lab = Lab::new();
+    fault(&lab, "x", vec![Class::Failed]);
+    let end = changed(&lab).await;
+    let Ending::Parked(hold) = &end.ending else {
+        panic!("{end:?}");
+    };
+    assert!(!hold.why.contains("firebreak "), "{}", hold.why);
+    assert_eq!(
+        end.waiting[0].or.as_deref(),
+        Some("firebreak incident resolve it --as ran --reason TEXT --incident INC-2031")
+    );
+    let stopping = Lab::new();
+    fault(&stopping, "x", vec![Class::Failed]);
+    let yaml = one_step("test.change", "reversible", "    on_failure: stop\n");
+    let end = start(&stopping, &yaml, &BTreeMap::new()).await;
+    let end = end.expect("it ends");
+    let Ending::Stopped { why } = &end.ending else {
+        panic!("{end:?}");
+    };
+    assert!(!why.contains("resolve") && end.waiting.is_empty(), "{why}");
 }
 
 #[tokio::test]

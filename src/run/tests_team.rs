@@ -7,7 +7,7 @@ use crate::incident::body::Decision;
 use crate::incident::{Actor, Mode, Outcome, RunId, StepPath, kind};
 use crate::plan::Policy;
 use crate::plan::approval::PersonaKey;
-use crate::port::Reply;
+use crate::port::{Reply, RunEvent};
 
 use super::engine::{Confirmation, Engine, RunEnd};
 use super::gates::About;
@@ -77,6 +77,21 @@ fn sign_about(engine: &Engine, run: &RunId, about: About, who: &str) -> Result<(
         .map_err(|e| e.code().to_owned())
 }
 
+/// A second text of somebody who has decided, made elsewhere: none is made here.
+fn again(engine: &Engine, end: &RunEnd, who: &str) -> Result<(), String> {
+    let step = StepPath::parse("it").expect("a path");
+    let about = (About::Start, &[step][..]);
+    let text = engine
+        .approval_text(&end.run, about, "ben@example.org", Decision::Approve, None)
+        .expect("it can be decided")
+        .write()
+        .replace("ben@example.org", &format!("{who}@example.org"));
+    engine
+        .approve(&end.run, &text, &key(who).sign(&text))
+        .map(|_| ())
+        .map_err(|e| e.code().to_owned())
+}
+
 fn answer(engine: &Engine, end: &RunEnd) {
     let step = StepPath::parse("first").expect("a path");
     engine
@@ -101,6 +116,13 @@ async fn two_people_who_sign_when_asked_open_the_gate_and_their_signatures_stand
     let end = start(&lab, &policy).await;
     assert_eq!((end.ending, lab.applied("x")), (Ending::Completed, 1));
     assert_eq!(count(&lab, kind::GATE_DECIDED), 2);
+    let told = lab.operator.told.lock().unwrap().clone();
+    let named = told.iter().filter_map(|e| match e {
+        RunEvent::Decided { steps, .. } => Some(steps.clone()),
+        _ => None,
+    });
+    let named: Vec<_> = named.collect();
+    assert_eq!(named, [["it"], ["it"]], "each decision names its step");
     let started = lab
         .entries()
         .into_iter()
@@ -115,7 +137,22 @@ async fn one_signature_waits_and_a_person_without_the_role_is_recorded_and_does_
     assert!(matches!(end.ending, Ending::Parked(_)) && lab.applied("x") == 0);
     let engine = engine(&lab, &policy);
     assert_eq!(sign(&engine, &end, "me"), Err("FB0505".into()));
-    assert_eq!(sign(&engine, &end, "amira"), Err("FB0509".into()));
+    assert_eq!(again(&engine, &end, "amira"), Err("FB0509".into()));
+    let step = [StepPath::parse("it").expect("a path")];
+    let about = (About::Start, &step[..]);
+    let text = engine.approval_text(
+        &end.run,
+        about,
+        "amira@example.org",
+        Decision::Approve,
+        None,
+    );
+    assert!(
+        text.expect_err("she decided")
+            .to_string()
+            .contains("already"),
+        "no text is made to be signed for nothing"
+    );
     assert_eq!(count(&lab, kind::GATE_DECIDED), 3, "refusals are recorded");
     assert_eq!(sign(&engine, &end, "ben"), Ok(()));
     let end = engine.resume(&end.run).await.expect("resumes");

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::plan::policy::Need;
 use crate::playbook::model::Kind;
 
+use super::answers;
 use super::definition::PinnedDefinition;
 use super::journal::{Impossible, Journal};
 use super::machine::{Hold, StepAt, Todo, standing};
@@ -46,6 +47,9 @@ pub struct Waiting {
     pub why: String,
     /// The command that moves it on, typable.
     pub next: String,
+    /// Another command that moves it on, for who knows better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub or: Option<String>,
     /// Code of the reason, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -70,6 +74,7 @@ pub(super) fn waiting(
         step: h.path,
         why: h.why,
         next: h.hint,
+        or: h.or,
         code: h.code,
     }));
     Ok(all)
@@ -110,11 +115,13 @@ fn asked(definition: &PinnedDefinition, todo: &Todo) -> Option<Waiting> {
 
 fn answer(definition: &PinnedDefinition, at: &StepAt, deadline: Option<&str>) -> Waiting {
     let step = definition.playbook.find(&at.path);
-    let names: String = step
-        .into_iter()
-        .flat_map(|s| s.outputs.keys())
-        .map(|name| format!(" --value {name}=VALUE"))
-        .collect();
+    let names = step.map(|s| answers::flags(s, &definition.playbook));
+    let names = names.unwrap_or_default();
+    let values = step
+        .map(|s| answers::said(s, &definition.playbook))
+        .filter(|said| !said.is_empty())
+        .map(|said| format!("; {said}"))
+        .unwrap_or_default();
     let owner = step
         .and_then(|s| s.owner.as_deref())
         .map(|o| format!(" of {o}"))
@@ -123,11 +130,15 @@ fn answer(definition: &PinnedDefinition, at: &StepAt, deadline: Option<&str>) ->
     Waiting {
         step: at.path.to_string(),
         awaits: Awaited::Answer,
-        why: format!("step `{}` waits for an answer{owner}{until}", at.path),
+        why: format!(
+            "step `{}` waits for an answer{owner}{until}{values}",
+            at.path
+        ),
         next: format!(
             "firebreak incident answer {} TEXT{names} --incident {}",
             at.path, definition.incident
         ),
+        or: None,
         code: None,
     }
 }
@@ -150,6 +161,7 @@ fn approval(definition: &PinnedDefinition, at: &StepAt, need: Need) -> Waiting {
             "firebreak playbook approve --step {path}{} --incident {incident}",
             decision_flags(need)
         ),
+        or: None,
         code: None,
     }
 }

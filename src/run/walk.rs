@@ -88,6 +88,7 @@ impl<'a> Walk<'a> {
             path: step.path.to_string(),
             why: format!("step `{}`: {why}", step.path),
             hint,
+            or: None,
             code: code.map(str::to_owned),
             doubt: false,
         });
@@ -298,12 +299,8 @@ impl<'a> Walk<'a> {
         }
         let incident = &self.definition.incident;
         let path = &step.path;
-        let mut why = format!("step `{path}` failed: {}", body.summary);
-        // A gate is opened by decisions alone; of anything else a person may know better.
-        if step.kind != Kind::Approve {
-            why.push_str(&format!("; a resume tries it again, or where you saw that it is so: firebreak incident resolve {path} --as ran --reason TEXT --incident {incident}"));
-        }
-        match self.definition.on_failure(step) {
+        let why = format!("step `{path}` failed: {}", body.summary);
+        let progress = match self.definition.on_failure(step) {
             OnFailure::Continue => Progress::Complete,
             OnFailure::Stop => {
                 self.stop.get_or_insert(why);
@@ -317,7 +314,17 @@ impl<'a> Walk<'a> {
                 let hint = format!("firebreak playbook undo {path} --incident {incident}");
                 self.hold_with(step, why, hint, body.code.clone())
             }
+        };
+        // A gate is opened by decisions alone, and a run that stopped takes no word; of anything else a person may know better.
+        if let Some(held) = self.held.last_mut()
+            && held.path == path.as_str()
+            && step.kind != Kind::Approve
+        {
+            held.or = Some(format!(
+                "firebreak incident resolve {path} --as ran --reason TEXT --incident {incident}"
+            ));
         }
+        progress
     }
 
     /// Complete; its milestone first, where it has one that is not stamped.
@@ -341,11 +348,15 @@ impl<'a> Walk<'a> {
         let incident = &self.definition.incident;
         self.held.push(Held {
             path: step.path.to_string(),
-            why: format!("step `{}` is in doubt: {known}", step.path),
-            hint: format!(
-                "firebreak incident resolve {} --as FOUND --reason TEXT --incident {incident}  (FOUND is ran, did-not-run or retry)",
+            why: format!(
+                "step `{}` is in doubt: {known}; FOUND is ran, did-not-run or retry",
                 step.path
             ),
+            hint: format!(
+                "firebreak incident resolve {} --as FOUND --reason TEXT --incident {incident}",
+                step.path
+            ),
+            or: None,
             code: Some("FB0602".into()),
             doubt: true,
         });
@@ -368,6 +379,7 @@ impl<'a> Walk<'a> {
             path: step.path.to_string(),
             why,
             hint,
+            or: None,
             code,
             doubt: false,
         });
