@@ -566,6 +566,48 @@ fn two_open_runs_are_told_apart_by_what_waits_in_them() {
     user.json(&["resume", "--run", &first, "--json"], Exit::Ok);
     let parked = user.json(&["incident", "park", "lunch", "--json"], Exit::Ok);
     assert_eq!(parked["run"], second.as_str());
+    let (again, _) = user.expect(&["incident", "park", "dinner"], Exit::Ok);
+    assert!(again.contains("was parked before"), "{again}");
+    let begun_before = ["playbook", "apply", &second];
+    let (_, story) = user.expect(&begun_before, Exit::Usage);
+    assert!(
+        story.contains("was started before"),
+        "it is said before anybody is asked: {story}"
+    );
+}
+
+#[test]
+fn what_is_in_the_way_of_closing_and_what_is_next_are_said_whole() {
+    let user = User::new("cli-hints");
+    let open = ["incident", "open", "odd logins", "--id", "INC-HINTS"];
+    let (opened, _) = user.expect(&open, Exit::Ok);
+    assert!(
+        opened.contains("next        firebreak contain pod NS/NAME --incident INC-HINTS"),
+        "{opened}"
+    );
+    user.expect(&["evidence", "open", "a disk"], Exit::Ok);
+    user.expect(&["evidence", "open", "another"], Exit::Ok);
+    let close = ["incident", "close", "--confirm", "INC-HINTS"];
+    let (_, story) = user.expect(&close, Exit::Parked);
+    assert!(
+        story.contains("bags 0001, 0002 are still open")
+            && story.contains("evidence seal --bag 1 --incident INC-HINTS")
+            && story.contains("evidence seal --bag 2 --incident INC-HINTS"),
+        "{story}"
+    );
+    let (_, story) = user.expect(&["log", "--incident", "inc hints"], Exit::Usage);
+    assert!(story.contains("hint: firebreak incident status"), "{story}");
+    user.expect(&["incident", "open", "more", "--id", "INC-MORE"], Exit::Ok);
+    let (_, story) = user.expect(&["log"], Exit::Usage);
+    assert!(
+        story.contains("FB1109") && story.contains("hint: firebreak incident status"),
+        "{story}"
+    );
+    let (help, _) = user.expect(&["incident", "milestone", "--help"], Exit::Ok);
+    for name in firebreak::incident::Milestone::ALL {
+        let stated = *name != firebreak::incident::Milestone::Closed;
+        assert_eq!(help.contains(name.as_str()), stated, "{name}: {help}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::cli::compose::engine;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::{clean, clean_line};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::Decision;
@@ -96,7 +96,7 @@ pub async fn run(session: &Session, args: &ApproveArgs) -> CliResult {
         .iter()
         .map(|(path, _)| path.to_string())
         .collect();
-    session.out.answer(clean(&format!(
+    session.out.answer(clean_line(&format!(
         "{} by {} for {}",
         args.decision,
         accepted.text.principal,
@@ -293,7 +293,14 @@ async fn request(
                 format!("cannot write `{}`: {e}", path.display()),
             )
         })?;
-        session.out.answer(format!("sign it: ssh-keygen -Y sign -f KEY -n {namespace} {0}\nthen:    firebreak playbook approve --import {0}", path.display()));
+        let path = path.display();
+        session.out.answer(clean_line(&format!(
+            "sign it: ssh-keygen -Y sign -f KEY -n {namespace} {path}"
+        )));
+        session.out.answer(clean_line(&format!(
+            "then:    firebreak playbook approve --import {path} --incident {}",
+            engine.incident
+        )));
         return Ok(None);
     }
     let key = args.key.as_ref().ok_or_else(|| {

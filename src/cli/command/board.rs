@@ -15,11 +15,10 @@ use crate::incident::body::{
     UndoFinished, WriteSeen,
 };
 use crate::incident::clock_text::{seconds, span};
-use crate::incident::{Entry, History, Mode, Outcome, RunId, kind};
-use crate::run::Waiting;
+use crate::incident::{Entry, History, Mode, Outcome, kind};
 
 use super::run::lines_of;
-use super::run_choice;
+use super::run_choice::{self, Waits};
 
 /// Where one run stands.
 struct RunState {
@@ -103,14 +102,6 @@ pub fn run(session: &Session) -> CliResult {
     Ok(Exit::Ok)
 }
 
-/// What waits in each open run.
-type Waits = [(RunId, Vec<Waiting>)];
-
-fn of_run<'w>(waiting: &'w Waits, run: &str) -> &'w [Waiting] {
-    let found = waiting.iter().find(|(r, _)| r.as_str() == run);
-    found.map_or(&[], |(_, all)| all)
-}
-
 /// One incident in a few lines.
 pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
     let mut lines = vec![format!(
@@ -162,7 +153,12 @@ pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
     }
     for run in runs(history) {
         lines.push(format!("  {}  {}  {}", run.run, run.playbook, run.state));
-        lines.extend(of_run(waiting, &run.run).iter().flat_map(lines_of));
+        lines.extend(waiting.of(&run.run).iter().flat_map(lines_of));
+    }
+    for unread in &waiting.unread {
+        lines.push(format!(
+            "  UNREADABLE  for whom it waits cannot be told: {unread}"
+        ));
     }
     lines.push(format!("  next        {}", next(history, waiting)));
     lines
@@ -172,7 +168,7 @@ pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
 pub fn document(history: &History, place: &Path, waiting: &Waits) -> Value {
     let runs: Vec<_> = runs(history)
         .into_iter()
-        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next, "waiting": of_run(waiting, &r.run)}))
+        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next, "waiting": waiting.of(&r.run)}))
         .collect();
     let released = released(history);
     let proofs: Vec<_> = proofs(history, |_| true)
@@ -186,7 +182,7 @@ pub fn document(history: &History, place: &Path, waiting: &Waits) -> Value {
     json!({
         "schema": "firebreak/incident/v1", "incident": history.incident, "mode": history.mode, "title": title(history), "folder": place,
         "fingerprint": history.fingerprint, "entries": history.entries.len(), "root": history.root, "milestones": milestones,
-        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "proofs": proofs, "next": next(history, waiting),
+        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "unreadable": waiting.unread, "proofs": proofs, "next": next(history, waiting),
     })
 }
 
@@ -309,16 +305,15 @@ pub fn next(history: &History, waiting: &Waits) -> String {
         .filter(|r| r.next.is_some())
         .collect();
     // What waits now is newer than what the park said.
-    if let Some(first) = open.iter().find_map(|r| of_run(waiting, &r.run).first()) {
+    if let Some(first) = open.iter().find_map(|r| waiting.of(&r.run).first()) {
         return first.next.clone();
     }
-    if let Some(run) = open.last() {
-        // What it was parked for is done: only where nobody could read what waits now, the park's own word stands.
-        let read = waiting.iter().any(|(r, _)| r.as_str() == run.run);
-        return match &run.next {
-            Some(hint) if !read => hint.clone(),
-            _ => format!("firebreak resume {id}"),
-        };
+    if !waiting.unread.is_empty() {
+        return format!("firebreak verify --incident {id}");
+    }
+    if !open.is_empty() {
+        // What it was parked for is done.
+        return format!("firebreak resume {id}");
     }
     if let Some((bag, _)) = open_bags(history).into_iter().find(|(_, by_hand)| *by_hand) {
         let number = bag.trim_start_matches('0');

@@ -11,7 +11,7 @@ use crate::cli::compose::{actions, engine};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::{clean, clean_line};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::{RunCreated, Target};
@@ -319,12 +319,16 @@ async fn plan(
     if let Some(path) = out {
         session
             .out
-            .answer(format!("plan written to {}", path.display()));
+            .answer(clean_line(&format!("plan written to {}", path.display())));
     }
+    let id = custody.id();
     session.out.answer(format!(
-        "run {run}: people can decide before it begins, firebreak playbook approve --run {run}\nnext: firebreak playbook apply {}",
-        out.map_or_else(|| run.to_string(), |p| p.display().to_string())
+        "run {run}: people can decide before it begins, firebreak playbook approve --run {run} --incident {id}"
     ));
+    session.out.answer(clean_line(&format!(
+        "next: firebreak playbook apply {} --incident {id}",
+        out.map_or_else(|| run.to_string(), |p| p.display().to_string())
+    )));
     if made.plan.missing.iter().any(|m| m.refuses) {
         let denied = made
             .plan
@@ -390,9 +394,8 @@ async fn apply(
     };
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);
     session.out.tell(clean(&shown));
-    if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
-        return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
-    }
+    // Nobody is asked about a plan that would be refused afterwards.
+    planner.still_fits(&plan, &playbook).await?;
     let word = &plan.digest[..12];
     session.ask_to_type(word, "carry out this plan", confirm, "--confirm")?;
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());

@@ -11,7 +11,7 @@ use crate::cli::compose::{engine, exit_of};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::Target;
@@ -19,7 +19,7 @@ use crate::incident::clock_text::millis;
 use crate::incident::{Entry, IncidentId, Mode, Outcome, RunId, StepPath};
 use crate::run::{Awaited, Ending, Engine, RunEnd, Waiting};
 
-use super::run_choice::{RunArg, has_several_open, open_run, waiting_run, with_run};
+use super::run_choice::{RunArg, has_several_open, name_run, open_run, waiting_run, with_run};
 
 /// Arguments of `incident answer`.
 #[derive(Debug, clap::Args)]
@@ -138,8 +138,14 @@ pub fn park(session: &Session, args: &ParkArgs) -> CliResult {
     let reason = checked(&args.reason)?;
     let (custody, engine) = ledger_engine(session)?;
     let run = open_run(&engine, custody.id(), &args.run)?;
+    let what = if engine.is_carried_out(&run)? {
+        format!("{run} parks after what runs now")
+    } else if engine.pinned(&run)?.1.parked.is_some() {
+        format!("{run} was parked before; your reason stands beside the first")
+    } else {
+        format!("{run} is parked; nothing runs it now")
+    };
     let entry = engine.park(&run, &session.actor, &reason)?;
-    let what = format!("{run} parks after what runs now");
     said(session, &custody, (&run, &entry), &what)
 }
 
@@ -160,7 +166,9 @@ fn said(
             "run": run, "step": entry.step(), "next": next,
         }))?;
     }
-    session.out.answer(clean(&format!("{what}; next: {next}")));
+    session
+        .out
+        .answer(clean_line(&format!("{what}; next: {next}")));
     Ok(Exit::Ok)
 }
 
@@ -246,47 +254,43 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
     if session.out.json {
         session.out.document(&document(custody, end, exit))?;
     }
+    let line = |text: String| session.out.answer(clean_line(&text));
+    let summary = |step: &String| end.steps.get(step).map_or("", |s| &s.summary);
     for (step, left) in &end.stuck {
-        session.out.answer(clean(&format!("STUCK {step}")));
-        left.iter()
-            .for_each(|l| session.out.answer(clean(&format!("  left: {l}"))));
+        line(format!("STUCK {step}"));
+        left.iter().for_each(|l| line(format!("  left: {l}")));
     }
     for step in &end.in_doubt {
-        session.out.answer(clean(&format!(
-            "IN DOUBT {step}: {}",
-            end.steps.get(step).map_or("", |s| &s.summary)
-        )));
+        line(format!("IN DOUBT {step}: {}", summary(step)));
     }
     for step in &end.failed {
-        session.out.answer(clean(&format!(
-            "failed {step}: {}",
-            end.steps.get(step).map_or("", |s| &s.summary)
-        )));
+        line(format!("failed {step}: {}", summary(step)));
     }
-    session.out.answer(clean(&ending(custody.id(), end)));
+    ending(custody.id(), end).into_iter().for_each(line);
     // The first is the hint of the ending; the others wait too.
+    if let Some(or) = end.waiting.first().and_then(|w| w.or.as_ref()) {
+        line(format!("or:   {or}"));
+    }
     for waiting in end.waiting.iter().skip(1) {
-        lines_of(waiting)
-            .iter()
-            .for_each(|l| session.out.answer(clean(l)));
+        lines_of(waiting).into_iter().for_each(line);
     }
     Ok(exit)
 }
 
-/// A step that waits, and its command, as lines.
-pub fn lines_of(waiting: &Waiting) -> [String; 2] {
-    [
+/// A step that waits, and its commands, as lines.
+pub fn lines_of(waiting: &Waiting) -> Vec<String> {
+    let mut lines = vec![
         format!("  waits     {}", waiting.why),
         format!("            {}", waiting.next),
-    ]
+    ];
+    lines.extend(waiting.or.iter().map(|or| format!("         or {or}")));
+    lines
 }
 
 /// Commands of a run that is not the only open one name it.
 fn with_run_everywhere(mut end: RunEnd) -> RunEnd {
     let run = end.run.clone();
-    end.waiting
-        .iter_mut()
-        .for_each(|w| w.next = with_run(&w.next, &run));
+    end.waiting.iter_mut().for_each(|w| name_run(w, &run));
     if let Ending::Parked(hold) | Ending::InDoubt(hold) = &mut end.ending {
         hold.hint = with_run(&hold.hint, &run);
     }
@@ -308,17 +312,27 @@ pub fn document(custody: &Custody, end: &RunEnd, exit: Exit) -> Value {
     })
 }
 
-fn ending(id: &IncidentId, end: &RunEnd) -> String {
+/// How it ended, and what is next: a line each.
+fn ending(id: &IncidentId, end: &RunEnd) -> [String; 2] {
+    let run = &end.run;
     match &end.ending {
-        Ending::Completed => format!(
-            "{} completed\nnext: firebreak verify --incident {id}, then firebreak report check --incident {id}",
-            end.run
-        ),
-        Ending::Stopped { why } => format!(
-            "{} stopped: {why}\nnext: firebreak log --incident {id} -n 20",
-            end.run
-        ),
-        Ending::Parked(h) => format!("{} is parked: {}\nnext: {}", end.run, h.why, h.hint),
-        Ending::InDoubt(h) => format!("{} is in doubt: {}\nnext: {}", end.run, h.why, h.hint),
+        Ending::Completed => [
+            format!("{run} completed"),
+            format!(
+                "next: firebreak verify --incident {id}, then firebreak report check --incident {id}"
+            ),
+        ],
+        Ending::Stopped { why } => [
+            format!("{run} stopped: {why}"),
+            format!("next: firebreak log --incident {id} -n 20"),
+        ],
+        Ending::Parked(h) => [
+            format!("{run} is parked: {}", h.why),
+            format!("next: {}", h.hint),
+        ],
+        Ending::InDoubt(h) => [
+            format!("{run} is in doubt: {}", h.why),
+            format!("next: {}", h.hint),
+        ],
     }
 }

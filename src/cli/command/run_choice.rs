@@ -53,10 +53,13 @@ pub fn choose(
         )
         .hint("firebreak incident status shows where each run stands")),
         (_, several) => Err(CliError::usage(format!(
-            "more than one run of {id} {wanted}: {}",
+            "more than one run of {id} {wanted}: {}; say which with --run",
             names(several.iter().copied())
         ))
-        .hint(format!("say which: --run {}", several[0]))),
+        .hint(format!(
+            "type the same command again with --run {}",
+            several[0]
+        ))),
     }
 }
 
@@ -94,28 +97,58 @@ pub fn waiting_run(
     choose(id, named, &engine.open_runs()?, &wanted, waits)
 }
 
-/// What waits in each open run, from the ledger alone. A view must not fail for it: where the pinned files do not hold, nothing is told
-/// here, and the command itself says so.
-pub fn waiting(session: &Session, custody: &Arc<Custody>) -> Vec<(RunId, Vec<Waiting>)> {
+/// What waits in the open runs of an incident.
+#[derive(Debug, Default)]
+pub struct Waits {
+    runs: Vec<(RunId, Vec<Waiting>)>,
+    /// Why it cannot be told of a run, or of any.
+    pub unread: Vec<String>,
+}
+
+impl Waits {
+    /// What waits in this run.
+    pub fn of(&self, run: &str) -> &[Waiting] {
+        let found = self.runs.iter().find(|(r, _)| r.as_str() == run);
+        found.map_or(&[], |(_, all)| all)
+    }
+}
+
+/// What waits in each open run, from the ledger alone. A view does not fail for it: where pinned files do not hold, it says that nothing
+/// can be told.
+pub fn waiting(session: &Session, custody: &Arc<Custody>) -> Waits {
+    let mut waits = Waits::default();
+    if let Err(e) = fill(session, custody, &mut waits) {
+        waits.unread.push(format!("[{}] {}", e.code, e.message));
+    }
+    waits
+}
+
+fn fill(session: &Session, custody: &Arc<Custody>, waits: &mut Waits) -> Result<(), CliError> {
     let terminal = Arc::new(Terminal::new(session.out, Given::Nothing));
-    let Ok(engine) = engine(session, custody, None, terminal, None) else {
-        return Vec::new();
-    };
-    let runs = engine.open_runs().unwrap_or_default();
+    let engine = engine(session, custody, None, terminal, None)?;
+    let runs = engine.open_runs()?;
     let several = runs.len() > 1;
-    let of = |run: RunId| {
-        let mut waiting = engine
-            .status(&run)
-            .map(|end| end.waiting)
-            .unwrap_or_default();
-        if several {
-            waiting
-                .iter_mut()
-                .for_each(|w| w.next = with_run(&w.next, &run));
+    for run in runs {
+        match engine.status(&run) {
+            Ok(end) => {
+                let mut waiting = end.waiting;
+                if several {
+                    waiting.iter_mut().for_each(|w| name_run(w, &run));
+                }
+                waits.runs.push((run, waiting));
+            }
+            Err(e) => waits.unread.push(format!("{run}: [{}] {e}", e.code())),
         }
-        (run, waiting)
-    };
-    runs.into_iter().map(of).collect()
+    }
+    Ok(())
+}
+
+/// Commands of a step name its run, where several are open.
+pub fn name_run(waiting: &mut Waiting, run: &RunId) {
+    waiting.next = with_run(&waiting.next, run);
+    if let Some(or) = &mut waiting.or {
+        *or = with_run(or, run);
+    }
 }
 
 /// A command that names its run, for where several are open.
@@ -179,7 +212,7 @@ mod tests {
         );
         assert_eq!(
             error.hint.as_deref(),
-            Some("say which: --run run-aaaaaaaaaaaaaaaa")
+            Some("type the same command again with --run run-aaaaaaaaaaaaaaaa")
         );
         assert_eq!(chosen(&all, "cccc").expect_err("none").code, "FB0610");
     }
