@@ -3,14 +3,15 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firebreak_evidence::source::DirSource;
 
 use crate::adapter::store::{DirStore, Places};
 use crate::custody::{Custody, OpenRequest, ends_closed, withdraw};
 use crate::incident::body::{IncidentOpened, MilestoneReached, Target};
-use crate::incident::{Actor, Draft, IncidentId, Milestone, Mode, Phase, Severity, kind};
-use crate::port::{Clock, HostClock, HostRandom, Ledger as _, Random};
+use crate::incident::{Actor, Draft, History, IncidentId, Milestone, Mode, Phase, Severity, kind};
+use crate::port::{Clock, HostClock, HostRandom, Ledger as _, LockGuard, Random};
 
 use super::config::Config;
 use super::error::CliError;
@@ -19,6 +20,8 @@ use super::output::Output;
 
 /// Held while an incident is made in its folder.
 const OPENING: &str = "state/opening.lock";
+/// How long one waits for another process that opens an incident: a few durable writes.
+const OPENING_TAKES: Duration = Duration::from_secs(5);
 
 /// One command's surroundings.
 pub struct Session {
@@ -231,29 +234,33 @@ impl Session {
             trust,
             actor: self.actor.clone(),
         };
-        let made = self.fresh_folder(&id, |store| {
-            Ok(Custody::create(
-                store,
-                open,
-                self.clock.clone(),
-                self.random.clone(),
-            )?)
-        });
-        let custody = match made {
-            Err(e) if e.code == "FB1102" => self.half_opened(&id, request.mode)?.ok_or(e)?,
-            made => made?,
-        };
-        self.declare(&custody, &request)?;
-        Ok(custody)
+        self.fresh_folder(&id, |store| {
+            let made = Custody::create(store, open, self.clock.clone(), self.random.clone());
+            let custody = match made.map_err(CliError::from) {
+                Err(e) if e.code == "FB1102" => self.half_opened(&id, request.mode)?.ok_or(e)?,
+                made => made?,
+            };
+            self.declare(&custody, &request)?;
+            Ok(custody)
+        })
     }
 
-    /// Declares the incident in its ledger, unless that was done: an opening that was cut off after its first entry is finished so.
+    /// Declares an incident whose opening was cut off after its first entry; one that is declared stays as it is.
     ///
     /// # Errors
-    /// When the ledger cannot be written.
-    pub fn declare(&self, custody: &Custody, request: &NewIncident) -> Result<(), CliError> {
-        let history = custody.history()?;
-        if history.of(kind::INCIDENT_OPENED).next().is_some() {
+    /// When another process opens it at this moment, or the ledger cannot be written.
+    pub fn finish_opening(&self, custody: &Custody, request: &NewIncident) -> Result<(), CliError> {
+        if is_declared(&custody.history()?) {
+            return Ok(());
+        }
+        let files = store(custody.place())?;
+        let _lock = opening(files.as_ref(), custody.id(), OPENING_TAKES)?;
+        self.declare(custody, request)
+    }
+
+    /// Declares the incident in its ledger, unless that was done; whoever calls holds the opening's lock.
+    fn declare(&self, custody: &Custody, request: &NewIncident) -> Result<(), CliError> {
+        if is_declared(&custody.history()?) {
             return Ok(());
         }
         let opened = IncidentOpened {
@@ -302,25 +309,18 @@ impl Session {
     ) -> Result<T, CliError> {
         let folder = self.places.incident(id);
         let was_there = folder.exists();
-        let of_ours = store(&folder)?;
+        let locked = store(&folder).and_then(|s| {
+            let lock = opening(s.as_ref(), id, Duration::ZERO)?;
+            Ok((s, lock))
+        });
         // Held over the taking back too: nobody's folder is removed but our own.
-        let lock = of_ours.lock(OPENING, std::time::Duration::ZERO);
-        let lock = lock.map_err(|e| {
+        let (of_ours, _lock) = locked.inspect_err(|_| {
             if !was_there {
-                withdraw(&folder, id);
+                // Only what is empty: another process may be making it.
+                _ = std::fs::remove_dir(folder.join("state"));
+                _ = std::fs::remove_dir(&folder);
             }
-            cannot_use(&folder, &e)
         })?;
-        let Some(_lock) = lock else {
-            return Err(CliError::new(
-                Exit::TryAgain,
-                "FB0603",
-                format!("another process opens incident {id} at this moment"),
-            )
-            .hint(format!(
-                "firebreak incident status {id}, or choose another --id"
-            )));
-        };
         let made = make(of_ours);
         if made.is_err() && !was_there {
             withdraw(&folder, id);
@@ -409,6 +409,30 @@ impl Session {
             Err(refused("something else was typed".into()))
         }
     }
+}
+
+fn is_declared(history: &History) -> bool {
+    history.of(kind::INCIDENT_OPENED).next().is_some()
+}
+
+/// The lock of the opening of an incident.
+fn opening(
+    store: &dyn crate::port::Store,
+    id: &IncidentId,
+    within: Duration,
+) -> Result<LockGuard, CliError> {
+    let taken = store.lock(OPENING, within);
+    let lock = taken.map_err(|e| cannot_use(&store.place(), &e))?;
+    lock.ok_or_else(|| {
+        CliError::new(
+            Exit::TryAgain,
+            "FB0603",
+            format!("another process opens incident {id} at this moment"),
+        )
+        .hint(format!(
+            "firebreak incident status {id}, or choose another --id"
+        ))
+    })
 }
 
 /// Whether the incident in a folder is closed, and else why nothing can be added to it.

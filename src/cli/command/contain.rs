@@ -316,7 +316,7 @@ impl Holder {
         };
         if let Holder::Taken(custody) = self {
             // One whose opening was cut off after its first entry is declared now.
-            session.declare(&custody, &request)?;
+            session.finish_opening(&custody, &request)?;
             return Ok(custody);
         }
         let custody = session.create(request)?;
