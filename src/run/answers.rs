@@ -67,7 +67,11 @@ pub(super) fn check(
                 let typed = value.as_str().and_then(|t| declared.kind.from_text(t));
                 let value = declared
                     .check(name, typed.as_ref().unwrap_or(value))
-                    .map_err(|e| format!("{e}; it is {}", declared.allows()))?;
+                    .map_err(|e| match declared.allowed.as_slice() {
+                        [] => format!("{e}; it is {}", declared.allows()),
+                        // Then the error names them.
+                        _ => e.to_string(),
+                    })?;
                 kept.insert(name.to_owned(), value);
             }
             None if outcome == Outcome::Failed => {}

@@ -152,8 +152,12 @@ pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
         lines.push(format!("  STUCK       {}", stuck.summary));
     }
     for run in runs(history) {
-        lines.push(format!("  {}  {}  {}", run.run, run.playbook, run.state));
-        lines.extend(waiting.of(&run.run).iter().flat_map(lines_of));
+        let waits = waiting.of(&run.run);
+        // What the park said is said again, and newer, by what waits.
+        let told = waits.iter().any(|w| run.state.contains(&w.why));
+        let state = if told { "PARKED" } else { &run.state };
+        lines.push(format!("  {}  {}  {state}", run.run, run.playbook));
+        lines.extend(waits.iter().flat_map(lines_of));
     }
     for unread in &waiting.unread {
         lines.push(format!(

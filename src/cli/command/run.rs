@@ -107,7 +107,15 @@ pub fn answer(session: &Session, args: &AnswerArgs) -> CliResult {
     } else {
         Outcome::Done
     };
-    let entry = engine.answer(&run, &path, &session.actor, &text, outcome, &values)?;
+    let answered = engine.answer(&run, &path, &session.actor, &text, outcome, &values);
+    let entry = answered.map_err(|e| {
+        let waits = engine.status(&run).map(|end| end.waiting);
+        let mut waits = waits.unwrap_or_default().into_iter();
+        match waits.find(|w| w.step == path.as_str()) {
+            Some(w) => CliError::from(e).hint(w.next),
+            None => CliError::from(e),
+        }
+    })?;
     said(
         session,
         &custody,
