@@ -66,8 +66,21 @@ async fn a_key_that_he_makes_inside_the_window_ends_inactive_and_flagged() {
         assert_eq!(flagged(&world), his, "{:#?}", world.told());
         world.see(|w| {
             let active = w.active_of(Hand::Attacker);
-            let deeds: Vec<_> = w.attacker.deeds.iter().map(|d| (d.seq, &d.action, &d.answer)).collect();
-            assert!(active.is_empty(), "{window} {active:?} {:#?} {deeds:?} {:?}", world.told(), w.effects().iter().map(|l| (l.seq, &l.call, &l.on)).collect::<Vec<_>>());
+            let deeds: Vec<_> = w
+                .attacker
+                .deeds
+                .iter()
+                .map(|d| (d.seq, &d.action, &d.answer))
+                .collect();
+            assert!(
+                active.is_empty(),
+                "{window} {active:?} {:#?} {deeds:?} {:?}",
+                world.told(),
+                w.effects()
+                    .iter()
+                    .map(|l| (l.seq, &l.call, &l.on))
+                    .collect::<Vec<_>>()
+            );
             let old = key_of(&world.before, "shop-payments");
             assert!(!w.keys[&old].active);
         });
