@@ -122,9 +122,7 @@ impl ItemJournal {
                 continue;
             };
             if entry.kind.starts_with("rotate.") {
-                all.entry(item.to_owned())
-                    .or_insert_with(ItemJournal::new)
-                    .fold(entry);
+                all.entry(item.to_owned()).or_default().fold(entry);
             }
         }
         all

@@ -305,11 +305,11 @@ impl World {
     }
     /// How an item ended last.
     pub(super) fn ended(&self, item: &str) -> RotateItem {
-        let ends = self.entries();
-        let ends = ends
+        let entries = self.entries();
+        let mut ends = entries
             .iter()
             .filter_map(|e| e.body_as::<RotateItem>(kind::ROTATE_ITEM));
-        let last = ends.filter(|b| b.item == item).last();
+        let last = ends.rfind(|b| b.item == item);
         last.unwrap_or_else(|| panic!("{item} has not ended: {:#?}", self.told()))
     }
     /// State and reason of an item.
