@@ -171,7 +171,7 @@ fn run(cli: Cli, out: Output) -> CliResult {
     match &command {
         Command::Doctor(args) => command::run::tokio_run(command::doctor::run(&session, args)),
         Command::Contain(c) => command::contain::run(&session, c),
-        Command::Rotate(c) => command::rotate::run(&mut session, *c),
+        Command::Rotate(c) => command::rotate::run(&mut session, c),
         Command::Verify(args) => command::verify::run(&session, args),
         Command::Incident(c) => command::incident::run(&mut session, c),
         Command::Resume { id, run } => {
