@@ -87,8 +87,15 @@ impl Rotation {
         let lag = self.plan.waits.trail_lag_ms;
         let since = at.journal.when(SESSIONS_DENIED, "");
         let passed = since.map_or(0, |t| (self.cx.ports.clock.now() - t).num_milliseconds());
-        self.wait(lag.saturating_sub(u64::try_from(passed).unwrap_or(0)))
-            .await;
+        let left = lag.saturating_sub(u64::try_from(passed).unwrap_or(0));
+        if left > self.plan.waits.poll_ms {
+            (self.cx.progress)(&format!(
+                "{}: the old key is dead and replaced; {} s more until the audit trail has caught up, then a last look for roles assumed with it (Ctrl-C parks, `rotate resume` looks)",
+                self.item(at.item).id,
+                left / 1_000
+            ));
+        }
+        self.wait(left).await;
         if self.halted() {
             return Found::not([("why", "the trail has not caught up".into())]);
         }
