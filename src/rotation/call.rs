@@ -79,6 +79,11 @@ pub enum Call {
         /// Principal.
         principal: Principal,
     },
+    /// Deny a user everything, whatever it signs with: for one who wakes one key with another. It blocks a new key too.
+    DenyAll {
+        /// User.
+        user: String,
+    },
     /// Replace a role's trust policy.
     SetTrust {
         /// Role.
@@ -173,7 +178,8 @@ impl Call {
             Call::CreateKey { .. } => "iam:CreateAccessKey",
             Call::DenySessions {
                 principal: Principal::User(_),
-            } => "iam:PutUserPolicy",
+            }
+            | Call::DenyAll { .. } => "iam:PutUserPolicy",
             Call::DenySessions { .. } => "iam:PutRolePolicy",
             Call::SetTrust { .. } => "iam:UpdateAssumeRolePolicy",
             Call::CreateSecret { .. } => "secretsmanager:CreateSecret",
@@ -203,6 +209,7 @@ impl Call {
             }
             Call::CreateKey { user } => vec![("user", user.clone())],
             Call::DenySessions { principal } => vec![("principal", principal.name().into())],
+            Call::DenyAll { user } => vec![("principal", user.clone())],
             Call::SetTrust { role, .. } => vec![("role", role.clone())],
             Call::CreateSecret { name, token } => {
                 vec![("secret", name.clone()), ("version_id", token.clone())]
@@ -252,6 +259,7 @@ impl Call {
             Call::SetKey { active: false, .. }
                 | Call::DeleteKey { .. }
                 | Call::DenySessions { .. }
+                | Call::DenyAll { .. }
                 | Call::SetTrust { .. }
                 | Call::EndSessions { .. }
         )
@@ -277,6 +285,11 @@ pub enum Look {
     },
     /// Nothing of the intruder has appeared: keys, a console password, a deny taken off; twice, apart.
     ScanClean {
+        /// User.
+        user: String,
+    },
+    /// The deny of everything is not there any more: a person took it off.
+    DenyLifted {
         /// User.
         user: String,
     },

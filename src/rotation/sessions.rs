@@ -26,6 +26,18 @@ pub fn deny_older_than(t: DateTime<Utc>) -> String {
     .to_string()
 }
 
+/// Name of the policy that denies a user everything.
+pub const QUARANTINE_NAME: &str = "FirebreakQuarantine";
+
+/// The policy that denies everything to whoever it is on.
+pub fn deny_everything() -> String {
+    json!({
+        "Version": "2012-10-17",
+        "Statement": [{ "Effect": "Deny", "Action": ["*"], "Resource": ["*"] }]
+    })
+    .to_string()
+}
+
 /// The T of such a policy, whoever wrote it; `None` when it is another policy.
 pub fn cutoff(document: &str) -> Option<DateTime<Utc>> {
     let policy: Json = serde_json::from_str(document).ok()?;

@@ -207,7 +207,7 @@ impl Rotation {
 
     fn ask(&self, at: &Carrier) -> Next {
         let item = self.item(at.item);
-        let shared: BTreeMap<usize, Shared> = self.rollouts.standing(&item.workloads);
+        let shared: BTreeMap<usize, Shared> = self.rollouts.standing(&item.workloads, at.item);
         machine::next(&Turn {
             plan: &self.plan,
             item,

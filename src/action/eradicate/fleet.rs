@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::port::{Cause, Claim, Held, LeaseTerms, LedgerError};
 use crate::rotation::journal::ItemJournal;
 use crate::rotation::machine::Ending;
-use crate::rotation::machine::access_key::DISTRIBUTED;
+use crate::rotation::machine::access_key::{DISTRIBUTED, PROMOTED};
 use crate::rotation::plan::{Item, Sink};
 use crate::rotation::words::{Reason, Terminal};
 
@@ -156,11 +156,12 @@ async fn carry_all(
 
 /// Where an item that ended before stands towards its workloads.
 fn phase(item: &Item, journal: &ItemJournal, ending: &Ending) -> Phase {
-    let wrote = |s: &Sink| journal.done(DISTRIBUTED, &s.place());
+    let written = |s: &Sink| journal.done(DISTRIBUTED, &s.place());
+    let wrote = journal.done(PROMOTED, "") || item.sinks.iter().any(written);
     match ending.state {
-        Terminal::Undone => Phase::Back,
         Terminal::Done => Phase::Kept,
-        _ if item.sinks.iter().any(wrote) => Phase::Kept,
+        Terminal::Undone if wrote => Phase::Back,
+        _ if wrote => Phase::Kept,
         _ => Phase::Out,
     }
 }

@@ -15,6 +15,7 @@ impl Rotation {
             }
             | Call::DeleteKey { key, .. } => self.protected_key(key),
             Call::DenySessions { principal } => self.protected(principal),
+            Call::DenyAll { user } => self.protected(&Principal::User(user.clone())),
             Call::SetTrust { role, .. } => self.protected(&Principal::Role(role.clone())),
             _ => None,
         };

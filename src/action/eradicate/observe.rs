@@ -1,6 +1,6 @@
 //! Looking at the world for one item: after a crash, after a lost answer, and before it is begun.
 
-use crate::port::{Cause, LoginAnswer, Principal};
+use crate::port::{Cause, LoginAnswer, Principal, Secret};
 use crate::rotation::machine::access_key::{CREATED, ESCROWED};
 use crate::rotation::machine::database_password::PENDING_PUT;
 use crate::rotation::machine::{Accepts, Holds, Seen};
@@ -229,15 +229,13 @@ impl Rotation {
             Err(e) if matches!(e.cause, Cause::NotFound | Cause::Conflict) => Holds::Gone,
             Err(_) => return,
             Ok(object) => {
-                let all = |values: &std::collections::BTreeMap<String, crate::port::Secret>| {
-                    !values.is_empty()
-                        && values
-                            .iter()
-                            .all(|(k, v)| object.data.get(k).is_some_and(|t| t.same_as(v)))
-                };
-                if all(&new) {
+                let same = |(k, v): (&String, &Secret)| object.data.get(k).map(|t| t.same_as(v));
+                let new_there = new.iter().all(|kv| same(kv) == Some(true));
+                // A key that was not there before is not there again.
+                let old_there = old.iter().all(|kv| same(kv) != Some(false));
+                if !new.is_empty() && new_there {
                     Holds::New
-                } else if all(&old) {
+                } else if !old.is_empty() && old_there {
                     Holds::Old
                 } else {
                     Holds::Other

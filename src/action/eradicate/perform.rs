@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use crate::incident::clock_text;
-use crate::port::{Answer, Cause, PortError, SecretWrite};
+use crate::port::{Answer, Cause, PortError, Principal, SecretWrite};
 use crate::rotation::call::{Call, Change};
 use crate::rotation::plan::What;
 use crate::rotation::sessions;
@@ -132,6 +132,15 @@ impl Rotation {
                 // Nothing of ours is minted before T.
                 self.wait(1_000).await;
                 Ok(Sent::of(&answer, t.map(|t| ("t", t))))
+            }
+            Call::DenyAll { user } => {
+                let principal = Principal::User(user.clone());
+                let name = sessions::QUARANTINE_NAME;
+                let cloud = &self.estate.cloud;
+                let answer = cloud
+                    .put_inline_policy(&principal, name, document(load)?)
+                    .await?;
+                Ok(Sent::of(&answer, []))
             }
             Call::SetTrust { role, .. } => {
                 let answer = self.estate.cloud.set_trust(role, document(load)?).await?;

@@ -107,6 +107,16 @@ impl Rotation {
                 self.mint(at, change.step).await;
                 self.deny(principal, &mut intent).await?
             }
+            Call::DenyAll { user } => {
+                let principal = Principal::User(user.clone());
+                let seen = self.principal(&principal).await?.value;
+                let document = sessions::deny_everything();
+                sessions::fits(&principal, &seen, &document)
+                    .map_err(|why| Problem::new("LimitExceeded", why))?;
+                let policy = sessions::QUARANTINE_NAME.to_owned();
+                intent.params.insert("policy".into(), policy);
+                Load::Document(document)
+            }
             Call::SetTrust {
                 role,
                 document,

@@ -44,6 +44,8 @@ struct Workload {
     busy: bool,
     /// It was taken up by this process.
     taken_up: bool,
+    /// Somebody gave its Secrets old values again after it had restarted with the new ones.
+    stale: bool,
     available: Option<DateTime<Utc>>,
 }
 
@@ -51,14 +53,26 @@ impl Workload {
     /// What it waits for; `None` = nobody wrote anything that it reads.
     fn feeding(&self) -> Option<Feeding> {
         let any = |phase: Phase| self.items.values().any(|p| *p == phase);
-        if any(Phase::Waiting) || (any(Phase::Back) && any(Phase::Wrote)) {
+        if any(Phase::Waiting) || (self.stale && any(Phase::Wrote)) {
             Some(Feeding::Writing)
-        } else if any(Phase::Back) {
+        } else if self.stale {
             Some(Feeding::TakenBack)
         } else if any(Phase::Wrote) || any(Phase::Kept) {
             Some(Feeding::Written)
         } else {
             None
+        }
+    }
+    /// Where it stands, as `item` has to read it.
+    fn standing_for(&self, item: usize) -> Shared {
+        let standing = self.standing.unwrap_or(Shared::Pending);
+        let back = self.items.get(&item) == Some(&Phase::Back);
+        match standing {
+            _ if !self.rollable => Shared::ByHand,
+            // It restarted after this one had taken back, or has no reason to.
+            Shared::Available | Shared::Failed if back && !self.stale => Shared::TakenBack,
+            Shared::Pending if back && self.feeding().is_none() => Shared::TakenBack,
+            other => other,
         }
     }
     /// Nothing more comes of moving it now.
@@ -112,7 +126,8 @@ impl Rollouts {
         for w in &mut all {
             w.available = w.journal.when(rollout::AVAILABLE, "");
             let up = w.journal.done(rollout::AVAILABLE, "");
-            if up && w.journal.reversal(rollout::TRIGGERED, "").is_none() {
+            w.stale = w.journal.reversal(rollout::TRIGGERED, "").is_some();
+            if up && !w.stale {
                 w.standing = Some(Shared::Available);
             }
         }
@@ -122,17 +137,13 @@ impl Rollouts {
         }
     }
 
-    /// Where these workloads stand.
-    pub(super) fn standing(&self, of: &[usize]) -> BTreeMap<usize, Shared> {
+    /// Where these workloads stand for an item.
+    pub(super) fn standing(&self, of: &[usize], item: usize) -> BTreeMap<usize, Shared> {
         let Ok(all) = self.all.lock() else {
             return BTreeMap::new();
         };
         of.iter()
-            .filter_map(|w| all.get(*w).map(|workload| (*w, workload)))
-            .map(|(w, workload)| match workload.rollable {
-                true => (w, workload.standing.unwrap_or(Shared::Pending)),
-                false => (w, Shared::ByHand),
-            })
+            .filter_map(|w| Some((*w, all.get(*w)?.standing_for(item))))
             .collect()
     }
 
@@ -165,7 +176,7 @@ impl Rollouts {
                 Phase::Back => matches!(s, Shared::TakenBack | Shared::Stuck | Shared::ByHand),
                 _ => *s != Shared::Pending,
             };
-            if self.standing(workloads).values().all(over) || rotation.halted() {
+            if self.standing(workloads, item).values().all(over) || rotation.halted() {
                 return Ok(());
             }
             let _ = tokio::time::timeout(PAUSE, changed.changed()).await;
@@ -184,7 +195,8 @@ impl Rollouts {
         self.set(workloads, item, |workload| {
             match workload.items.get(&item) {
                 Some(Phase::Back) => Phase::Back,
-                _ if undone => Phase::Back,
+                // It never came to give it new values.
+                _ if undone => Phase::Out,
                 Some(Phase::Wrote | Phase::Kept) => Phase::Kept,
                 _ if workload.standing == Some(Shared::Available) => Phase::Kept,
                 _ => Phase::Out,
@@ -198,7 +210,9 @@ impl Rollouts {
             for w in of {
                 if let Some(workload) = all.get_mut(*w) {
                     let phase = phase(workload);
-                    workload.items.insert(item, phase);
+                    let before = workload.items.insert(item, phase);
+                    let turned = phase == Phase::Back && before != Some(Phase::Back);
+                    workload.stale |= turned && workload.journal.done(rollout::TRIGGERED, "");
                 }
             }
         });

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::port::{Cause, PortError, Principal, TrailBy, TrailEvent, TrailQuery};
 use crate::rotation::machine::access_key::{CHAIN_REVOKED, FOREIGN_KEY, SESSIONS_DENIED};
 use crate::rotation::plan::{AccessKey, What};
+use crate::rotation::sessions::QUARANTINE_NAME;
 
 use super::carry::{Carrier, Rotation};
 use super::prepare::t_in_place;
@@ -130,6 +131,21 @@ impl Rotation {
             }
         }
         found
+    }
+
+    /// Whether a person has taken the deny of everything off.
+    pub(super) async fn deny_lifted(&self, user: &str) -> Found {
+        let principal = Principal::User(user.to_owned());
+        let seen = self
+            .patiently(|| self.estate.cloud.principal(&principal))
+            .await;
+        match seen {
+            Ok(seen) if seen.value.inline.contains_key(QUARANTINE_NAME) => {
+                Found::not([("why", "it is in place".into())])
+            }
+            Ok(_) => Found::holds([]),
+            Err(e) => Found::not([("why", e.to_string())]),
+        }
     }
 
     /// Until when sessions of a role are denied: by us, or by whoever else put the deny there.

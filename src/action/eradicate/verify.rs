@@ -50,6 +50,7 @@ impl Rotation {
             Look::OldKeyQuiet { key } => self.old_key_quiet(at, key).await,
             Look::ScanClean { user } => self.scan_clean(at, user).await,
             Look::ChainClean => self.chain_clean(at).await,
+            Look::DenyLifted { user } => self.deny_lifted(user).await,
             Look::OldKeyDead { user, key } => self.old_key_dead(at, user, key).await,
             Look::WhoCreated { user, key } => self.who_created(user, key).await,
             Look::TrustEffective { role } => self.trust_effective(at, role).await,

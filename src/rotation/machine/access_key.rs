@@ -40,6 +40,10 @@ pub const SESSIONS_DENIED: &str = "UserSessionsDenied";
 pub const CHAIN_REVOKED: &str = "ChainRevoked";
 /// Two clean scans.
 pub const SCANS_CLEAN: &str = "ScansClean";
+/// The user is denied everything, because keys were woken again and again.
+pub const QUARANTINED: &str = "UserQuarantined";
+/// A person has taken that off.
+pub const QUARANTINE_LIFTED: &str = "UserQuarantineLifted";
 /// A key that the intruder made is Inactive.
 pub const INTRUDER_INACTIVE: &str = "IntruderKeyInactive";
 /// The old key is refused.

@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use crate::port::Principal;
 use crate::rotation::call::{Call, Change, Look};
 use crate::rotation::plan::AccessKey;
+use crate::rotation::sessions::QUARANTINE_NAME;
 use crate::rotation::words::Reason;
 
 use super::access_key::{
     CHAIN_CLEAN, CHAIN_REVOKED, FOREIGN_KEY, INTRUDER_INACTIVE, OLD_DEAD, OLD_INACTIVE,
-    SCANS_CLEAN, SESSIONS_DENIED, inactive, old_dead,
+    QUARANTINE_LIFTED, QUARANTINED, SCANS_CLEAN, SESSIONS_DENIED, inactive, old_dead,
 };
 use super::orphan::flag;
 use super::{Next, Turn};
 
+/// After so many scans in which keys were awake again the user is denied everything.
+const PATIENCE: usize = 3;
 /// After so many rounds against somebody who keeps coming back a person is asked.
 const ROUNDS: usize = 20;
 
@@ -28,7 +31,26 @@ pub(super) fn kill(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
     old_dead(turn, key)?;
     // What was minted while the key was not dead everywhere is younger than the first deny.
     let dead = turn.journal.last(OLD_DEAD, "");
-    deny_all(turn, key, dead)
+    deny_all(turn, key, dead)?;
+    lifted(turn, key)
+}
+
+/// A deny of everything would block the new key too. Lifting it is a person's decision: it is all that keeps the intruder out.
+fn lifted(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
+    if !turn.done(QUARANTINED) || turn.done(QUARANTINE_LIFTED) {
+        return Ok(());
+    }
+    if turn.failed_look(QUARANTINE_LIFTED, "").is_some() {
+        return Err(turn.pause(
+            Reason::AttackerActive,
+            format!("{} is denied everything, since keys were woken again", key.user),
+            format!(
+                "delete the intruder's keys and the policy `{QUARANTINE_NAME}` of the user, then `rotate resume`"
+            ),
+        ));
+    }
+    let user = key.user.clone();
+    Err(turn.look(QUARANTINE_LIFTED, Look::DenyLifted { user }))
 }
 
 /// Denies sessions of the user and of every role of the chain; with `since`, once more after that entry.
@@ -70,6 +92,12 @@ fn scan(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
         return Err(turn.look(SCANS_CLEAN, look));
     };
     let since = turn.journal.last(SCANS_CLEAN, "");
+    let rounds = turn.journal.times(SCANS_CLEAN, "");
+    // Who has two keys wakes one with the other faster than we disable both: then both are denied everything first.
+    if found.contains_key("keys") && rounds >= PATIENCE && !turn.done(QUARANTINED) {
+        let user = key.user.clone();
+        return Err(turn.change(Change::new(QUARANTINED, Call::DenyAll { user })));
+    }
     for id in list(found, "keys") {
         let (step, target) = if id == key.old {
             (OLD_INACTIVE, "")
@@ -104,7 +132,7 @@ fn scan(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
             "delete the login profile, then `rotate resume`",
         ));
     }
-    if turn.journal.times(SCANS_CLEAN, "").is_multiple_of(ROUNDS) {
+    if rounds % ROUNDS == 0 {
         return Err(turn.pause(
             Reason::AttackerActive,
             "something of the intruder appeared in every scan",
@@ -140,7 +168,7 @@ pub(super) fn chain_clean(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> 
             "bring the account back, then `rotate resume`",
         ));
     }
-    if turn.journal.times(CHAIN_CLEAN, "").is_multiple_of(ROUNDS) {
+    if turn.journal.times(CHAIN_CLEAN, "") % ROUNDS == 0 {
         return Err(turn.pause(
             Reason::AttackerActive,
             format!("roles are still assumed from what {} opened", key.old),

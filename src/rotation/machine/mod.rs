@@ -230,3 +230,6 @@ pub fn next(turn: &Turn<'_>) -> Next {
         What::DatabasePassword(password) => database_password::next(turn, password),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,8 +270,12 @@ impl Turn<'_> {
         }
         Ok(())
     }
-    /// Waits until the item's workloads run with the old values again.
+    /// Waits until the item's workloads run with the old values again; who never gave them new ones has nothing to wait for.
     pub(super) fn rollouts_back(&self) -> Result<(), Next> {
+        let wrote = |place: &String| self.done_on(DISTRIBUTED, place);
+        if !self.done(PROMOTED) && !self.places().any(|(_, place)| wrote(&place)) {
+            return Ok(());
+        }
         let standing = |w: &usize| self.shared.get(w).copied().unwrap_or(Shared::Pending);
         let workloads = &self.item.workloads;
         if let Some(w) = workloads.iter().find(|w| standing(w) == Shared::Stuck) {

@@ -66,31 +66,31 @@ async fn a_key_that_he_makes_inside_the_window_ends_inactive_and_flagged() {
         assert_eq!(flagged(&world), his, "{:#?}", world.told());
         world.see(|w| {
             let active = w.active_of(Hand::Attacker);
-            let deeds: Vec<_> = w
-                .attacker
-                .deeds
-                .iter()
-                .map(|d| (d.seq, &d.action, &d.answer))
-                .collect();
-            assert!(
-                active.is_empty(),
-                "{window} {active:?} {:#?} {deeds:?} {:?}",
-                world.told(),
-                w.effects()
-                    .iter()
-                    .map(|l| (l.seq, &l.call, &l.on))
-                    .collect::<Vec<_>>()
-            );
+            assert!(active.is_empty(), "{window} {active:?} {:#?}", world.told());
             let old = key_of(&world.before, "shop-payments");
             assert!(!w.keys[&old].active);
         });
         shut_out(&world);
-        // His key holds the slot: only a person may delete it.
-        assert_eq!(
-            world.state("item-0001"),
-            ("needs-human".into(), "two_keys_used".into())
-        );
+        // His key holds the slot, and where he woke keys the user is denied everything: both are a person's to take away.
+        let (state, reason) = world.state("item-0001");
+        let quarantined = world.see(|w| {
+            let user = &w.members["user/shop-payments"];
+            user.inline.contains_key("FirebreakQuarantine")
+        });
+        let expected = match quarantined {
+            true => "attacker_active",
+            false => "two_keys_used",
+        };
+        assert_eq!((state.as_str(), reason.as_str()), ("needs-human", expected));
         assert_eq!(world.see(|w| w.active_of(Hand::Ours).len()), 0);
+        world.meddle(|w| {
+            w.keys.retain(|_, k| k.by != Hand::Attacker);
+            let user = w.members.get_mut("user/shop-payments").expect("there");
+            user.inline.remove("FirebreakQuarantine");
+        });
+        let ended = world.apply().await;
+        assert!(ended.is_ok(), "{ended:?}\n{:#?}", world.told());
+        all_true(&world).await;
     }
 }
 

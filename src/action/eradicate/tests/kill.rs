@@ -75,16 +75,14 @@ impl Scenario {
         let length = self.length().await;
         let mut deaths = 0;
         for n in 1..=length {
-            for (first, torn) in [
-                (Kill::Before(n), false),
-                (Kill::After(n), false),
-                (Kill::After(n), true),
-            ] {
-                for second in [None, Some(n % 7), Some(n % 11 + 3)] {
-                    self.dies(first, torn, second).await;
-                    deaths += 1 + usize::from(second.is_some());
-                }
+            for first in [Kill::Before(n), Kill::After(n)] {
+                self.dies(first, false, None).await;
+                self.dies(first, false, Some(n * 5 % 13)).await;
+                deaths += 3;
             }
+            self.dies(Kill::After(n), true, (n % 2 == 0).then_some(n % 7))
+                .await;
+            deaths += 1 + usize::from(n % 2 == 0);
         }
         println!("{}: {length} entries, {deaths} deaths", self.name);
         deaths
@@ -134,4 +132,25 @@ async fn a_graceful_database_password_survives_a_death_at_every_entry() {
 #[tokio::test]
 async fn an_emergency_of_a_database_password_survives_a_death_at_every_entry() {
     matrix(&[(Password, Emergency)]).await;
+}
+
+#[tokio::test]
+async fn three_credentials_of_one_workload_survive_a_death_at_every_entry() {
+    for mode in [Graceful, Emergency] {
+        let items = [(Key, mode), (Role, Emergency), (Password, mode)];
+        let scenario = Scenario::of(&items).await;
+        let length = scenario.length().await;
+        for n in 1..=length {
+            for first in [Kill::Before(n), Kill::After(n)] {
+                scenario
+                    .dies(first, false, (n % 3 == 0).then_some(n % 8))
+                    .await;
+            }
+        }
+        println!(
+            "{}: {length} entries, {} deaths",
+            scenario.name,
+            length * 2 + length / 3 * 2
+        );
+    }
 }

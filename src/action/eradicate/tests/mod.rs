@@ -1,6 +1,7 @@
 //! Rotation against the simulated estate: what planning finds, every kind from the plan to its end, killed at every entry, and with everything
 //! that goes wrong.
 
+mod complaints;
 mod faults;
 mod guards;
 mod intruder;
@@ -12,5 +13,6 @@ mod revoking;
 mod runs;
 mod scene;
 mod stops;
+mod total;
 mod truths;
 mod world;

@@ -218,3 +218,34 @@ async fn when_one_of_two_credentials_of_a_workload_fails_both_go_back_and_it_res
     let restarts = world.see(|w| w.count("restart", WEB));
     assert_eq!(restarts, 2, "there and back");
 }
+
+#[tokio::test]
+async fn an_item_that_gave_up_before_it_wrote_holds_up_nobody_who_feeds_the_same_workload() {
+    // The new key never works, while the password's consumer waits for the same restart.
+    let world = many(&[(Key, Graceful), (Password, Graceful)]).await;
+    let hide = crate::adapter::sim::estate::Mishap::Hide {
+        listed: 0,
+        usable: 100_000,
+    };
+    world
+        .sim
+        .fault(EstateFault::of("create_access_key", 1, hide));
+    world.apply().await.expect_err("one is undone");
+    assert_eq!(
+        world.ended("item-0001").state,
+        "undone",
+        "{:#?}",
+        world.told()
+    );
+    assert_eq!(
+        world.ended("item-0003").state,
+        "done",
+        "{:#?}",
+        world.told()
+    );
+    assert_eq!(world.see(|w| w.count("restart", WEB)), 1);
+    world.see(|w| {
+        assert!(w.keys[&key_of(&world.before, "shop-payments")].active);
+        assert_eq!(w.active_of(Hand::Ours), Vec::<String>::new());
+    });
+}
