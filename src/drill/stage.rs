@@ -320,6 +320,7 @@ fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
         ("probe_image", PROBE_IMAGE.to_owned()),
         ("files", files),
         ("cloud", "true".to_owned()),
+        ("database_admin", "shop/db/admin".to_owned()),
     ]
     .into_iter()
     .filter(|(name, _)| playbook.vars.contains_key(*name))
