@@ -206,7 +206,7 @@ impl Entry {
     }
 
     fn check_key(&self) -> Result<(), String> {
-        if self.principal.is_some() == !self.users.is_empty() {
+        if self.principal.is_some() != self.users.is_empty() {
             return Err(": give `principal` or `users`, one of them".into());
         }
         let many = self.users.len() > 1;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::action::ActionError;
 use crate::incident::clock_text;
 use crate::port::{CURRENT, Cause, Principal, PrincipalSeen, Secret};
-use crate::rotation::chain::Ask;
+use crate::rotation::chain::{Ask, Walk};
 use crate::rotation::guards::{self, KeyUse, Slot};
 use crate::rotation::inventory::Credential;
 use crate::rotation::plan::{AccessKey, Escrow, What};
@@ -22,6 +22,7 @@ use super::holders::Held;
 use super::plan_items::Draft;
 use super::planner::{Member, Planner, refuse};
 use super::side_by_side::each;
+use super::walk;
 
 impl Planner<'_> {
     pub(super) async fn key_items(
@@ -41,6 +42,10 @@ impl Planner<'_> {
             true => self.principals(names).await?,
             false => BTreeMap::new(),
         };
+        let mut walks = match emergency {
+            true => self.key_walks(&members).await?,
+            false => BTreeMap::new(),
+        };
         // A key that frees the slot for another of the same user is no item of its own.
         let all: Vec<(String, String)> = members
             .iter()
@@ -54,8 +59,10 @@ impl Planner<'_> {
             }
             let user = member.credential.name.clone();
             let of_user = keys.entry(user.clone()).or_default().clone();
+            let walked = walks.remove(&member.credential.id).unwrap_or_default();
+            let seen = principals.get(&user);
             let draft = self
-                .key_item(member, &of_user, principals.get(&user), &freed)
+                .key_item(member, &of_user, seen, &walked, &freed)
                 .await?;
             if let What::AccessKey(key) = &draft.what
                 && let Some(victim) = key.victim.as_ref().filter(|v| **v != key.old)
@@ -142,6 +149,7 @@ impl Planner<'_> {
         member: Member,
         keys: &[KeyUse],
         principal: Option<&PrincipalSeen>,
+        walked: &Walk,
         freed: &BTreeSet<String>,
     ) -> Result<Draft, ActionError> {
         let c = member.credential;
@@ -177,10 +185,7 @@ impl Planner<'_> {
                 c.name, c.id
             ));
         }
-        let (chain, open_ends) = match emergency {
-            true => self.key_chain(&c).await,
-            false => (Vec::new(), Vec::new()),
-        };
+        let (chain, open_ends) = self.key_chain(walked);
         if let Some(seen) = principal {
             let user = Principal::User(c.name.clone());
             if let Err(why) = sessions::fits(&user, seen, &sessions::deny_older_than(self.now)) {
@@ -291,9 +296,30 @@ impl Planner<'_> {
         self.mapped(&sinks).await
     }
 
+    /// Walks the chain of each key, side by side: the trail answers slowly, and an emergency does not wait for one after the other.
+    async fn key_walks(
+        &mut self,
+        members: &[Member],
+    ) -> Result<BTreeMap<String, Walk>, ActionError> {
+        let (window, end) = self.window().await;
+        let (estate, account) = (self.estate.clone(), self.me.account.clone());
+        let ids = members.iter().map(|m| m.credential.id.clone()).collect();
+        let walked = each(ids, move |id: String| {
+            let (estate, account, window) = (estate.clone(), account.clone(), window.clone());
+            let end = end.clone();
+            async move {
+                let start = vec![Ask::Key(id.clone())];
+                let mut walked = walk::walk(&estate, &account, start, &window).await;
+                walked.open_ends.extend(end);
+                (id, walked)
+            }
+        })
+        .await?;
+        Ok(walked.into_iter().collect())
+    }
+
     /// Roles whose sessions were minted from a key, by name, and what could not be followed.
-    async fn key_chain(&mut self, c: &Credential) -> (Vec<String>, Vec<String>) {
-        let walked = self.walked(vec![Ask::Key(c.id.clone())]).await;
+    fn key_chain(&self, walked: &Walk) -> (Vec<String>, Vec<String>) {
         let mut ends = walked.open_ends.clone();
         let mut chain = Vec::new();
         for reached in &walked.roles {

@@ -55,6 +55,7 @@ pub(super) struct Planner<'a> {
     pub(super) residual: Vec<String>,
     pub(super) warnings: Vec<String>,
     pub(super) before: Vec<Json>,
+    asked: Option<(Window, Option<String>)>,
 }
 
 /// A credential that is meant, and why.
@@ -90,6 +91,7 @@ pub(super) async fn build(cx: &Context, args: &PlanArgs) -> Result<Built, Action
         residual: Vec::new(),
         warnings: Vec::new(),
         before: Vec::new(),
+        asked: None,
     };
     planner.policy()?;
     planner.own_chain().await;
@@ -212,18 +214,19 @@ impl Planner<'_> {
         Ok(opened.map_or_else(|| "solo".into(), |(_, o)| o.policy))
     }
 
-    pub(super) async fn window(&self) -> (Window, Option<String>) {
+    /// Where and when the trail is asked, found out once.
+    pub(super) async fn window(&mut self) -> (Window, Option<String>) {
+        if let Some(known) = &self.asked {
+            return known.clone();
+        }
         let from = self
             .t0
             .map_or(self.now - TRAIL, |t0| t0 - TimeDelta::days(1));
         let from = from.max(self.now - TRAIL);
-        Window::of(
-            &self.estate,
-            &self.region,
-            from,
-            self.now + TimeDelta::minutes(5),
-        )
-        .await
+        let to = self.now + TimeDelta::minutes(5);
+        let window = Window::of(&self.estate, &self.region, from, to).await;
+        self.asked = Some(window.clone());
+        window
     }
 }
 
