@@ -290,6 +290,7 @@ impl Stage {
             answers: self.answers.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
+            ledger: self.custody.ledger(),
             watch,
         }
     }
