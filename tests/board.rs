@@ -113,3 +113,25 @@ fn a_parked_run_names_the_answer_that_it_waits_for_and_then_resume() {
         format!("incident answer tell TEXT --incident {ID}")
     );
 }
+
+#[test]
+fn a_run_whose_pinned_playbook_was_changed_says_that_nothing_can_be_told_of_it() {
+    let user = opened("board-unreadable");
+    let book = user.home.join("by-hand.yaml");
+    std::fs::write(&book, PLAYBOOK).expect("a playbook");
+    let book = book.display().to_string();
+    let planned = user.json(&["playbook", "plan", &book, "--json"], Exit::Ok);
+    let run = planned["plan"]["run"].as_str().expect("a run");
+    let digest = &planned["digest"].as_str().expect("a digest")[..12];
+    let apply = ["playbook", "apply", run, "--confirm", digest];
+    user.expect(&apply, Exit::Parked);
+    let sha256 = planned["plan"]["playbook_sha256"].as_str().expect("sha256");
+    let pinned = user.home.join(format!("fb/{ID}/trust/{sha256}.yaml"));
+    std::fs::write(pinned, "changed").expect("written");
+    let (board, _) = user.expect(&[], Exit::Ok);
+    assert!(
+        board.contains("UNREADABLE") && board.contains("FB0604"),
+        "{board}"
+    );
+    assert_eq!(next(&user), format!("verify --incident {ID}"));
+}

@@ -513,3 +513,175 @@ fn a_drill_that_is_interrupted_says_so_answers_five_and_goes_on() {
     );
     user.expect(&["resume", "DRILL-CUT"], Exit::Ok);
 }
+
+/// A playbook of one manual step, as a file; answers its path.
+fn question(user: &User, id: &str, step: &str) -> String {
+    let file = user.home.join(format!("{id}.yaml"));
+    let yaml = format!(
+        "firebreak: playbook/v1\nid: {id}\nname: Ask\nversion: 1\ntypes: [mitigation]\nroles: {{ ic: {{ kind: individual, contact: ic }} }}\nsteps:\n  - id: {step}\n    manual: look\n    owner: ic\n"
+    );
+    std::fs::write(&file, yaml).expect("written");
+    file.display().to_string()
+}
+
+/// Plans a file and begins the run that the plan names; answers the run.
+fn begun(user: &User, file: &str) -> String {
+    let planned = user.json(&["playbook", "plan", file, "--json"], Exit::Ok);
+    let run = planned["plan"]["run"].as_str().expect("a run").to_owned();
+    let digest = &planned["digest"].as_str().expect("a digest")[..12];
+    let args = ["playbook", "apply", &run, "--confirm", digest, "--json"];
+    let parked = user.json(&args, Exit::Parked);
+    assert_eq!(parked["run"], run.as_str());
+    run
+}
+
+#[test]
+fn two_open_runs_are_told_apart_by_what_waits_in_them() {
+    let user = User::new("cli-runs");
+    let opened = user.json(&["incident", "open", "two runs", "--json"], Exit::Ok);
+    let id = opened["incident"].as_str().expect("an id");
+    let first = begun(&user, &question(&user, "one", "first"));
+    let second = begun(&user, &question(&user, "two", "second"));
+    let status = user.json(&["incident", "status", id, "--json"], Exit::Ok);
+    let waits = &status["runs"][0]["waiting"][0];
+    assert_eq!(waits["awaits"], "answer");
+    let command = format!("firebreak incident answer first TEXT --incident {id} --run {first}");
+    assert_eq!(waits["next"], command.as_str());
+    let (text, _) = user.expect(&["incident", "status", id], Exit::Ok);
+    assert!(
+        text.contains("step `first` waits for an answer of ic"),
+        "{text}"
+    );
+    for args in [&["resume"][..], &["incident", "park", "lunch"]] {
+        let (_, story) = user.expect(args, Exit::Usage);
+        assert!(story.contains(&first) && story.contains(&second), "{story}");
+    }
+    let answered = user.json(&["incident", "answer", "first", "seen", "--json"], Exit::Ok);
+    assert_eq!(
+        (&answered["run"], &answered["step"]),
+        (&Value::from(first.as_str()), &Value::from("first"))
+    );
+    let (_, story) = user.expect(&["incident", "answer", "third", "seen"], Exit::Usage);
+    assert!(story.contains("waits for this at step `third`"), "{story}");
+    user.json(&["resume", "--run", &first, "--json"], Exit::Ok);
+    let parked = user.json(&["incident", "park", "lunch", "--json"], Exit::Ok);
+    assert_eq!(parked["run"], second.as_str());
+    let (again, _) = user.expect(&["incident", "park", "dinner"], Exit::Ok);
+    assert!(again.contains("was parked before"), "{again}");
+    let begun_before = ["playbook", "apply", &second];
+    let (_, story) = user.expect(&begun_before, Exit::Usage);
+    assert!(
+        story.contains("was started before"),
+        "it is said before anybody is asked: {story}"
+    );
+}
+
+#[test]
+fn what_is_in_the_way_of_closing_and_what_is_next_are_said_whole() {
+    let user = User::new("cli-hints");
+    let open = ["incident", "open", "odd logins", "--id", "INC-HINTS"];
+    let (opened, _) = user.expect(&open, Exit::Ok);
+    assert!(
+        opened.contains("next        firebreak contain pod NS/NAME --incident INC-HINTS"),
+        "{opened}"
+    );
+    user.expect(&["evidence", "open", "a disk"], Exit::Ok);
+    user.expect(&["evidence", "open", "another"], Exit::Ok);
+    let close = ["incident", "close", "--confirm", "INC-HINTS"];
+    let (_, story) = user.expect(&close, Exit::Parked);
+    assert!(
+        story.contains("bags 0001, 0002 are still open")
+            && story.contains("evidence seal --bag 1 --incident INC-HINTS")
+            && story.contains("evidence seal --bag 2 --incident INC-HINTS"),
+        "{story}"
+    );
+    let (_, story) = user.expect(&["log", "--incident", "inc hints"], Exit::Usage);
+    assert!(story.contains("hint: firebreak incident status"), "{story}");
+    user.expect(&["incident", "open", "more", "--id", "INC-MORE"], Exit::Ok);
+    let (_, story) = user.expect(&["log"], Exit::Usage);
+    assert!(
+        story.contains("FB1109") && story.contains("hint: firebreak incident status"),
+        "{story}"
+    );
+    let (help, _) = user.expect(&["incident", "milestone", "--help"], Exit::Ok);
+    for name in firebreak::incident::Milestone::ALL {
+        let stated = *name != firebreak::incident::Milestone::Closed;
+        assert_eq!(help.contains(name.as_str()), stated, "{name}: {help}");
+    }
+}
+
+#[test]
+fn closing_and_policy_answer_json_like_their_siblings() {
+    let user = User::new("cli-json");
+    let opened = user.json(&["incident", "open", "short", "--json"], Exit::Ok);
+    let id = opened["incident"].as_str().expect("an id");
+    let closed = user.json(&["incident", "close", "--confirm", id, "--json"], Exit::Ok);
+    assert_eq!(
+        (&closed["incident"], &closed["closed"]),
+        (&opened["incident"], &Value::from(true))
+    );
+    let solo = user.json(&["policy", "solo", "--json"], Exit::Ok);
+    assert_eq!(solo, user.json(&["policy", "show", "--json"], Exit::Ok));
+}
+
+/// Until a file is there; answers what stands in it.
+fn awaited(file: &std::path::Path) -> String {
+    for _ in 0..3_000 {
+        match std::fs::read_to_string(file) {
+            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+            _ => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+    panic!("{} never came", file.display());
+}
+
+#[test]
+fn a_second_interrupt_leaves_no_child_behind_that_ignores_the_polite_word() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::fs::PermissionsExt as _;
+    let user = User::new("cli-interrupt");
+    user.expect(&["incident", "open", "a child"], Exit::Ok);
+    let script = user.home.join("hold.sh");
+    let text = "#!/bin/sh\ntrap '' TERM INT\necho $$ > \"$0.pid\"\nexec sleep 300\n";
+    std::fs::write(&script, text).expect("written");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).expect("set");
+    let file = user.home.join("hold.yaml");
+    let yaml = format!(
+        "firebreak: playbook/v1\nid: hold\nname: Hold\nversion: 1\ntypes: [mitigation]\nenv: [PATH]\nsteps:\n  - id: it\n    run: [{}]\n    effect: read\n",
+        script.display()
+    );
+    std::fs::write(&file, yaml).expect("written");
+    let file = file.display().to_string();
+    let planned = user.json(&["playbook", "plan", &file, "--json"], Exit::Ok);
+    let run = planned["plan"]["run"].as_str().expect("a run");
+    let digest = &planned["digest"].as_str().expect("a digest")[..12];
+    let mut running = user
+        .command(&["playbook", "apply", run, "--confirm", digest])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("firebreak runs");
+    let child = awaited(&user.home.join("hold.sh.pid"));
+    let us = i32::try_from(running.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let interrupt =
+        || rustix::process::kill_process(us.expect("a pid"), rustix::process::Signal::INT);
+    interrupt().expect("sent");
+    let story = BufReader::new(running.stderr.take().expect("piped"));
+    let mut lines = story.lines().map_while(Result::ok);
+    assert!(lines.any(|l| l.contains("press Ctrl-C again")));
+    interrupt().expect("sent");
+    let status = running.wait().expect("it ends");
+    assert_eq!(status.code(), Some(i32::from(Exit::Interrupted.code())));
+    let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+    let gone = || state().is_empty() || state().contains(") Z ");
+    assert!(
+        (0..1_000).any(|_| gone() || {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            false
+        }),
+        "the child survived: {}",
+        state()
+    );
+}

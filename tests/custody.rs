@@ -281,3 +281,72 @@ fn an_emptied_ledger_is_never_opened_anew_over_its_key() {
         key
     );
 }
+
+const ONE_NOTE: &str = "firebreak: playbook/v1\nid: one\nname: One\nversion: 1\ntypes: [mitigation]\nsteps:\n  - id: it\n    note: seen\n";
+
+#[test]
+fn an_ended_run_whose_playbook_was_changed_is_called_tampered_with() {
+    let user = User::new("custody-ended");
+    user.expect(&["incident", "open", "x", "--id", "INC-ENDED"], Exit::Ok);
+    let book = user.home.join("one.yaml");
+    std::fs::write(&book, ONE_NOTE).expect("a playbook");
+    let planned = user.json(&["playbook", "plan", utf8(&book), "--json"], Exit::Ok);
+    let run = planned["plan"]["run"].as_str().expect("a run");
+    let digest = &planned["digest"].as_str().expect("a digest")[..12];
+    user.expect(&["playbook", "apply", run, "--confirm", digest], Exit::Ok);
+    let sha256 = planned["plan"]["playbook_sha256"].as_str().expect("sha256");
+    let pinned = user.home.join(format!("fb/INC-ENDED/trust/{sha256}.yaml"));
+    std::fs::write(pinned, "changed").expect("written");
+    let undo = ["playbook", "undo", "it", "--confirm", "INC-ENDED"];
+    let (_, story) = user.expect(&undo, Exit::Tampered);
+    assert!(story.contains("FB0604"), "{story}");
+}
+
+#[test]
+fn an_incident_that_another_process_opens_is_left_to_it() {
+    let user = User::new("custody-two");
+    let folder = user.home.join("fb/INC-TWO");
+    std::fs::create_dir_all(folder.join("state")).expect("a folder");
+    let lock = std::fs::File::create(folder.join("state/opening.lock")).expect("a lock");
+    lock.try_lock().expect("nobody has it");
+    let open = ["incident", "open", "x", "--id", "INC-TWO"];
+    let (_, story) = user.expect(&open, Exit::TryAgain);
+    assert!(story.contains("FB0603"), "{story}");
+    assert!(folder.join("state/opening.lock").exists(), "it is not ours");
+    drop(lock);
+    user.expect(&open, Exit::Ok);
+}
+
+#[test]
+fn an_incident_whose_opening_was_cut_after_its_first_entry_is_finished_by_the_same_command() {
+    let id = firebreak::incident::IncidentId::parse("INC-HALF").expect("an id");
+    let user = User::new("custody-half");
+    let folder = user.home.join("fb/INC-HALF");
+    let request = firebreak::custody::OpenRequest {
+        id: id.clone(),
+        mode: firebreak::incident::Mode::Live,
+        org: "example.org".into(),
+        targets: Vec::new(),
+        policy: "solo".into(),
+        trust: std::collections::BTreeMap::new(),
+        actor: firebreak::incident::Actor::person("ana"),
+    };
+    let store = firebreak::adapter::store::DirStore::open(&folder).expect("a folder");
+    let custody = firebreak::custody::Custody::create(
+        Box::new(store),
+        request,
+        std::sync::Arc::new(firebreak::port::HostClock::new()),
+        std::sync::Arc::new(firebreak::port::HostRandom),
+    );
+    drop(custody.expect("its first entry"));
+    let open = ["incident", "open", "odd logins", "--id", "INC-HALF"];
+    user.expect(&open, Exit::Ok);
+    let (board, _) = user.expect(&[], Exit::Ok);
+    assert!(
+        board.contains("odd logins") && board.contains("declared"),
+        "{board}"
+    );
+    user.expect(&["verify", "--last"], Exit::Ok);
+    let (_, story) = user.expect(&open, Exit::Usage);
+    assert!(story.contains("FB1102"), "{story}");
+}

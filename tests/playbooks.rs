@@ -269,11 +269,13 @@ fn the_breach_playbook_carries_the_scenario() {
     };
     assert_eq!(p.objectives.contain_s, Some(1800));
     assert_eq!(p.objectives.rto_s, Some(3600));
-    let milestones: Vec<Milestone> = p
+    let mut milestones: Vec<Milestone> = p
         .all_steps()
         .iter()
         .filter_map(|s| Some(s.milestone?.name))
         .collect();
+    // `verified` stands in each branch that ends with a proof; only one of them is ever taken.
+    milestones.dedup();
     assert_eq!(
         milestones,
         [

@@ -286,6 +286,8 @@ pub struct Preview {
     pub changes: Vec<String>,
     /// True when everything is already as it shall be.
     pub already: bool,
+    /// Why it would change nothing although nothing is as it shall be yet.
+    pub idle: Option<String>,
     /// Why it cannot be done now; empty = it can.
     pub blocked: Vec<String>,
     /// Facts the plan is bound to: name → value. A change of one makes the plan stale.

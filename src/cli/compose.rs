@@ -220,6 +220,8 @@ fn watch_signals(out: Output) -> watch::Receiver<bool> {
             tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
             if before {
                 out.tell("\nleaving at once; firebreak resume goes on from the ledger");
+                // A child that went on alone would change things that no entry tells of.
+                crate::run::end_children();
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             before = true;
@@ -318,7 +320,7 @@ impl From<EngineError> for CliError {
                 Exit::TryAgain,
                 "wait for it, or type the same command again",
             ),
-            EngineError::Impossible(_) => {
+            EngineError::Impossible(_) | EngineError::Changed(_) => {
                 (Exit::Tampered, "firebreak verify --last says what is left")
             }
             EngineError::Ledger(inner) => return CliError::from(inner.clone()),

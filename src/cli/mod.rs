@@ -84,6 +84,9 @@ enum Command {
     Resume {
         /// The incident's id
         id: Option<String>,
+        /// Which run
+        #[command(flatten)]
+        run: command::run_choice::RunArg,
     },
     /// Take evidence in, seal it, verify it
     #[command(subcommand)]
@@ -171,11 +174,11 @@ fn run(cli: Cli, out: Output) -> CliResult {
         Command::Rotate(c) => command::rotate::run(&mut session, c),
         Command::Verify(args) => command::verify::run(&session, args),
         Command::Incident(c) => command::incident::run(&mut session, c),
-        Command::Resume { id } => {
+        Command::Resume { id, run } => {
             if id.is_some() {
                 session.asked.clone_from(id);
             }
-            command::run::resume(&mut session)
+            command::run::resume(&mut session, run)
         }
         Command::Evidence(c) => command::evidence::run(&session, c),
         Command::Log(args) => command::log::run(&session, args),

@@ -131,14 +131,20 @@ impl Operator for Terminal {
             .as_deref()
             .map(|o| format!(" ({o})"))
             .unwrap_or_default();
-        self.out.tell(clean(&format!(
-            "\n{}{owner}\n  {}",
-            question.title,
-            question.text.trim().replace('\n', "\n  ")
-        )));
+        match &question.refused {
+            Some(why) => self.out.tell(clean_line(&format!("  not taken: {why}"))),
+            None => self.out.tell(clean(&format!(
+                "\n{}{owner}\n  {}",
+                question.title,
+                question.text.trim().replace('\n', "\n  ")
+            ))),
+        }
         if !self.out.can_ask {
             let names = question.values.keys();
             let values: String = names.map(|n| format!(" --value {n}=VALUE")).collect();
+            for (name, allows) in &question.allows {
+                self.out.tell(clean_line(&format!("  {name} is {allows}")));
+            }
             self.out.tell(format!(
                 "  answer it: firebreak incident answer {} TEXT{values}",
                 question.step
@@ -152,7 +158,8 @@ impl Operator for Terminal {
         };
         let mut values = BTreeMap::new();
         for (name, sample) in &question.values {
-            let given = self.ask(&format!("  {name} = "))?;
+            let allows = question.allows.get(name).map_or("", String::as_str);
+            let given = self.ask(&clean_line(&format!("  {name} ({allows}) = ")))?;
             values.insert(name.clone(), typed(&given, sample));
         }
         Some(Answer {

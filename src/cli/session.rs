@@ -3,19 +3,25 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firebreak_evidence::source::DirSource;
 
 use crate::adapter::store::{DirStore, Places};
 use crate::custody::{Custody, OpenRequest, ends_closed, withdraw};
-use crate::incident::body::{IncidentOpened, Target};
-use crate::incident::{Actor, Draft, IncidentId, Mode, Phase, Severity, kind};
-use crate::port::{Clock, HostClock, HostRandom, Ledger as _, Random};
+use crate::incident::body::{IncidentOpened, MilestoneReached, Target};
+use crate::incident::{Actor, Draft, History, IncidentId, Milestone, Mode, Phase, Severity, kind};
+use crate::port::{Clock, HostClock, HostRandom, Ledger as _, LockGuard, Random};
 
 use super::config::Config;
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::Output;
+
+/// Held while an incident is made in its folder.
+const OPENING: &str = "state/opening.lock";
+/// How long one waits for another process that opens an incident: a few durable writes.
+const OPENING_TAKES: Duration = Duration::from_secs(5);
 
 /// One command's surroundings.
 pub struct Session {
@@ -125,9 +131,10 @@ impl Session {
     /// When the name is wrong or several are open.
     pub fn chosen(&self) -> Result<Option<IncidentId>, CliError> {
         if let Some(asked) = &self.asked {
-            return IncidentId::parse(asked)
-                .map(Some)
-                .map_err(|e| CliError::usage(e.to_string()));
+            return IncidentId::parse(asked).map(Some).map_err(|e| {
+                CliError::usage(e.to_string())
+                    .hint("firebreak incident status lists the incidents that there are")
+            });
         }
         let open: Vec<_> = self
             .glances()?
@@ -154,7 +161,10 @@ impl Session {
                     "FB1109",
                     format!("several incidents are open: {names}"),
                 )
-                .hint(format!("say which: --incident {}", several[0])))
+                .hint(format!(
+                    "firebreak incident status tells them apart; then type the same command with --incident {}",
+                    several[0]
+                )))
             }
         }
     }
@@ -184,7 +194,7 @@ impl Session {
             let hint = if known.is_empty() {
                 "firebreak incident open TITLE".to_owned()
             } else {
-                format!("there are: {known}")
+                format!("firebreak incident status shows them; there are: {known}")
             };
             return Err(CliError::new(
                 Exit::Usage,
@@ -210,7 +220,7 @@ impl Session {
     /// # Errors
     /// When it exists, or disk or host refuse.
     pub fn create(&self, request: NewIncident) -> Result<Custody, CliError> {
-        let id = match request.id {
+        let id = match request.id.clone() {
             Some(id) => id,
             None => self.fresh_id(request.mode)?,
         };
@@ -219,37 +229,79 @@ impl Session {
             id: id.clone(),
             mode: request.mode,
             org: self.config.org.value.clone(),
-            targets: request.targets,
-            policy: request.policy.unwrap_or(policy),
+            targets: request.targets.clone(),
+            policy: request.policy.clone().unwrap_or(policy),
             trust,
             actor: self.actor.clone(),
         };
-        let custody = self.fresh_folder(&id, |store| {
-            Ok(Custody::create(
-                store,
-                open,
-                self.clock.clone(),
-                self.random.clone(),
-            )?)
-        })?;
-        let declared = IncidentOpened {
-            title: request.title,
+        self.fresh_folder(&id, |store| {
+            let made = Custody::create(store, open, self.clock.clone(), self.random.clone());
+            let custody = match made.map_err(CliError::from) {
+                Err(e) if e.code == "FB1102" => self.half_opened(&id, request.mode)?.ok_or(e)?,
+                made => made?,
+            };
+            self.declare(&custody, &request)?;
+            Ok(custody)
+        })
+    }
+
+    /// Declares an incident whose opening was cut off after its first entry; one that is declared stays as it is.
+    ///
+    /// # Errors
+    /// When another process opens it at this moment, or the ledger cannot be written.
+    pub fn finish_opening(&self, custody: &Custody, request: &NewIncident) -> Result<(), CliError> {
+        if is_declared(&custody.history()?) {
+            return Ok(());
+        }
+        let files = store(custody.place())?;
+        let _lock = opening(files.as_ref(), custody.id(), OPENING_TAKES)?;
+        self.declare(custody, request)
+    }
+
+    /// Declares the incident in its ledger, unless that was done; whoever calls holds the opening's lock.
+    fn declare(&self, custody: &Custody, request: &NewIncident) -> Result<(), CliError> {
+        if is_declared(&custody.history()?) {
+            return Ok(());
+        }
+        let opened = IncidentOpened {
+            title: request.title.clone(),
             severity: request.severity,
             phase: Phase::Triage,
             tlp: "TLP:AMBER".into(),
-            source: request.source,
+            source: request.source.clone(),
         };
+        let declared = MilestoneReached {
+            name: Milestone::Declared,
+            tier: None,
+            at: request.declared.clone(),
+            confidence: None,
+            by: "statement".into(),
+        };
+        // One batch: a crash or a full disk leaves `ledger.opened` alone, and the same command finishes it.
         custody.ledger().append(vec![
-            Draft::new(kind::INCIDENT_OPENED, &declared).by(&self.actor),
+            Draft::new(kind::INCIDENT_OPENED, &opened).by(&self.actor),
+            Draft::new(kind::MILESTONE, &declared).by(&self.actor),
         ])?;
-        Ok(custody)
+        custody.ledger().checkpoint()?;
+        Ok(())
+    }
+
+    /// An incident of this name whose opening was cut off after its first entry: nothing has been declared in it.
+    fn half_opened(&self, id: &IncidentId, mode: Mode) -> Result<Option<Custody>, CliError> {
+        let custody = self.open(id)?;
+        let history = custody.history()?;
+        let untouched = history
+            .entries
+            .iter()
+            .all(|e| e.kind == kind::LEDGER_OPENED);
+        Ok((untouched && history.mode == mode).then_some(custody))
     }
 
     /// Makes an incident in its folder. Where that fails before anything is in its ledger, a folder that was not there before is taken
     /// back: nothing half-made is left. One that was there is finished by typing the same again.
     ///
     /// # Errors
-    /// What `make` says, or when the folder cannot be made.
+    /// What `make` says, when another process opens it at this moment, or when the folder cannot be made.
     pub fn fresh_folder<T>(
         &self,
         id: &IncidentId,
@@ -257,7 +309,19 @@ impl Session {
     ) -> Result<T, CliError> {
         let folder = self.places.incident(id);
         let was_there = folder.exists();
-        let made = store(&folder).and_then(make);
+        let locked = store(&folder).and_then(|s| {
+            let lock = opening(s.as_ref(), id, Duration::ZERO)?;
+            Ok((s, lock))
+        });
+        // Held over the taking back too: nobody's folder is removed but our own.
+        let (of_ours, _lock) = locked.inspect_err(|_| {
+            if !was_there {
+                // Only what is empty: another process may be making it.
+                _ = std::fs::remove_dir(folder.join("state"));
+                _ = std::fs::remove_dir(&folder);
+            }
+        })?;
+        let made = make(of_ours);
         if made.is_err() && !was_there {
             withdraw(&folder, id);
         }
@@ -306,6 +370,20 @@ impl Session {
         confirm: Option<&str>,
         flag: &str,
     ) -> Result<(), CliError> {
+        self.ask_to_type_or((word, None), what, confirm, flag)
+    }
+
+    /// The same, where a shorter word will do for who has just read the longer one; never for the flag.
+    ///
+    /// # Errors
+    /// As [`Session::ask_to_type`].
+    pub fn ask_to_type_or(
+        &self,
+        (word, short): (&str, Option<&str>),
+        what: &str,
+        confirm: Option<&str>,
+        flag: &str,
+    ) -> Result<(), CliError> {
         let refused = |why: String| {
             CliError::new(
                 Exit::Denied,
@@ -325,12 +403,36 @@ impl Session {
             return Err(refused("there is no terminal to ask on".into()));
         }
         let typed = read_line(&format!("Type {} to {what}: ", self.out.strong(word)))?;
-        if typed == word {
+        if typed == word || short == Some(typed.as_str()) {
             Ok(())
         } else {
             Err(refused("something else was typed".into()))
         }
     }
+}
+
+fn is_declared(history: &History) -> bool {
+    history.of(kind::INCIDENT_OPENED).next().is_some()
+}
+
+/// The lock of the opening of an incident.
+fn opening(
+    store: &dyn crate::port::Store,
+    id: &IncidentId,
+    within: Duration,
+) -> Result<LockGuard, CliError> {
+    let taken = store.lock(OPENING, within);
+    let lock = taken.map_err(|e| cannot_use(&store.place(), &e))?;
+    lock.ok_or_else(|| {
+        CliError::new(
+            Exit::TryAgain,
+            "FB0603",
+            format!("another process opens incident {id} at this moment"),
+        )
+        .hint(format!(
+            "firebreak incident status {id}, or choose another --id"
+        ))
+    })
 }
 
 /// Whether the incident in a folder is closed, and else why nothing can be added to it.
@@ -373,6 +475,8 @@ pub struct NewIncident {
     pub targets: Vec<Target>,
     /// Policy, else the configured one.
     pub policy: Option<String>,
+    /// When it was declared, if not now (RFC 3339).
+    pub declared: Option<String>,
 }
 
 /// Opens a folder as a store.
@@ -381,15 +485,16 @@ pub struct NewIncident {
 /// When it cannot be made.
 pub fn store(folder: &Path) -> Result<Box<dyn crate::port::Store>, CliError> {
     let opened = DirStore::open(folder);
-    let store = opened.map_err(|e| {
-        CliError::new(
-            Exit::Failed,
-            "FB1104",
-            format!("cannot use the folder `{}`: {e}", folder.display()),
-        )
-        .hint("free space, fix permissions, or set FIREBREAK_HOME to another folder")
-    })?;
-    Ok(Box::new(store))
+    Ok(Box::new(opened.map_err(|e| cannot_use(folder, &e))?))
+}
+
+fn cannot_use(folder: &Path, e: &std::io::Error) -> CliError {
+    CliError::new(
+        Exit::Failed,
+        "FB1104",
+        format!("cannot use the folder `{}`: {e}", folder.display()),
+    )
+    .hint("free space, fix permissions, or set FIREBREAK_HOME to another folder")
 }
 
 /// Reads one line from the terminal.

@@ -44,9 +44,9 @@ pub struct Score {
     pub asked: usize,
     /// Checks, in the order in which they are told.
     pub checks: Vec<Check>,
-    /// Whether every objective of the playbook was measured and met.
+    /// Whether every objective that was at stake was measured and met; none where the playbook promises nothing.
     #[serde(skip)]
-    pub objectives_met: bool,
+    pub objectives_met: Option<bool>,
     /// Seconds from impact to restored, where both are known.
     #[serde(skip)]
     pub actual_rto_s: Option<u64>,
@@ -69,8 +69,8 @@ pub struct Report {
     pub bag_verdict: String,
     /// The verifier's exit code, which is not the drill's.
     pub bag_exit: u8,
-    /// Every objective was measured and met.
-    pub objectives_met: bool,
+    /// Every objective that was at stake was measured and met; none where the playbook promises nothing.
+    pub objectives_met: Option<bool>,
     /// Seconds from impact to restored. The cluster was simulated: no proof of an RTO.
     pub actual_rto_s: Option<u64>,
     /// Checks passed of checks asked.
@@ -145,7 +145,7 @@ impl Score {
             .as_ref()
             .map(|r| objectives(history, r))
             .unwrap_or_default();
-        let objectives_met = objectives.iter().all(|c| c.passed);
+        let objectives_met = (!objectives.is_empty()).then(|| objectives.iter().all(|c| c.passed));
         checks.extend(objectives);
         checks.push(bags(history));
         checks.push(check(
@@ -371,8 +371,9 @@ fn messages(history: &History) -> Check {
 
 fn objectives(history: &History, run: &RunCreated) -> Vec<Check> {
     let o = &run.objectives;
-    [
+    let mut checks: Vec<Check> = [
         ("contained in time", o.contain_s, Milestone::Contained),
+        ("restored within its RTO", o.rto_s, Milestone::Restored),
         (
             "recovered within the scenario's limit",
             o.recovery_limit_s,
@@ -394,7 +395,23 @@ fn objectives(history: &History, run: &RunCreated) -> Vec<Check> {
             }
         })
     })
-    .collect()
+    .collect();
+    if restores_something(run) {
+        checks.extend(o.rpo_s.iter().map(|(class, limit)| {
+            let found =
+                format!("not measurable against {limit} s: no restore recorded its newest record");
+            check(&format!("RPO of {class}"), false, found)
+        }));
+    }
+    checks
+}
+
+/// An RPO is at stake only where an action of the run restores data.
+fn restores_something(run: &RunCreated) -> bool {
+    let restores = |action: &str| action.starts_with("recover.restore");
+    run.steps
+        .iter()
+        .any(|s| s.action.as_deref().is_some_and(restores))
 }
 
 /// Seconds from impact (else the declaration) to a milestone, rounded up: a limit is never met by rounding.

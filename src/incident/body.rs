@@ -203,6 +203,19 @@ pub struct ExhibitChecked {
     pub exit: u8,
 }
 
+/// A plan was kept; its definition stands in `trust/<playbook_sha256>.yaml`, it in `trust/<plan_sha256>.json`. Nothing has begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunPlanned {
+    /// The run that it would be.
+    pub run: String,
+    /// Playbook id.
+    pub playbook: String,
+    /// Digest of its exact bytes.
+    pub playbook_sha256: String,
+    /// Digest of the plan.
+    pub plan_sha256: String,
+}
+
 /// A run exists; its definition stands in `trust/<playbook_sha256>.yaml`, its plan in `trust/<plan_sha256>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunCreated {

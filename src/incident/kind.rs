@@ -28,6 +28,8 @@ pub const EXHIBIT_ACQUIRED: &str = "exhibit.acquired";
 /// A bag was verified: [`super::body::ExhibitChecked`].
 pub const EXHIBIT_CHECKED: &str = "exhibit.checked";
 
+/// A plan was kept, so that people can decide about its run before it begins: [`super::body::RunPlanned`].
+pub const RUN_PLANNED: &str = "run.planned";
 /// A run exists: [`super::body::RunCreated`].
 pub const RUN_CREATED: &str = "run.created";
 /// A run was parked: [`super::body::RunParked`].

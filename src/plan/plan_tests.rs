@@ -152,6 +152,23 @@ fn a_requirement_blocks_what_is_done_is_skipped_and_a_blocked_preview_refuses() 
 }
 
 #[test]
+fn a_step_that_would_do_nothing_is_skipped_for_its_own_reason() {
+    let idle = Previewed {
+        idle: Some("no image is configured".into()),
+        ..Previewed::default()
+    };
+    let preview = StepSeen {
+        preview: Some(Ok(idle)),
+        ..StepSeen::default()
+    };
+    let plan = plan_of(&playbook(), &seen("change", preview), now());
+    assert_eq!(verdict(&plan, "change"), Verdict::Skip);
+    let step = plan.steps.iter().find(|s| s.path.as_str() == "change");
+    let why = step.and_then(|s| s.why.clone());
+    assert_eq!(why.as_deref(), Some("no image is configured"));
+}
+
+#[test]
 fn the_same_facts_give_the_same_bytes_and_only_those_bytes_are_a_plan() {
     let first = PlanFile::of(plan_of(&playbook(), &Observation::default(), now()));
     let again = PlanFile::of(plan_of(&playbook(), &Observation::default(), now()));

@@ -23,6 +23,8 @@ pub struct Previewed {
     pub changes: Vec<String>,
     /// Everything is already as it shall be.
     pub already: bool,
+    /// Why it would change nothing although nothing is as it shall be yet.
+    pub idle: Option<String>,
     /// Why it cannot be done now.
     pub blocked: Vec<String>,
     /// Facts the plan is bound to.

@@ -13,7 +13,7 @@ use crate::playbook::variable::{FillError, Vars};
 use super::call::FilledCall;
 use super::plan::Basis;
 use super::policy::{self, Need};
-use super::seen::{Observation, Probed, StepSeen};
+use super::seen::{Observation, Previewed, Probed, StepSeen};
 use super::values;
 
 /// What a plan says of a step.
@@ -180,6 +180,12 @@ impl Walk<'_> {
                     )),
                 ),
             };
+        }
+        if let Some(Ok(Previewed {
+            idle: Some(why), ..
+        })) = &seen.preview
+        {
+            return (Verdict::Skip, Some(why.clone()));
         }
         if let Err(e) = values::fill_step(step, &self.vars) {
             return (Verdict::Unknown, Some(unset(&e)));

@@ -23,6 +23,7 @@ mod read_step;
 pub mod runbook;
 pub mod schema;
 mod tree;
+mod unbuilt;
 pub mod variable;
 pub mod vars;
 

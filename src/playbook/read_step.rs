@@ -291,7 +291,8 @@ impl<'r, 'a> Steps<'r, 'a> {
         wrong.extend(belongs("else", &["if"]));
         wrong.extend(belongs("undo", &["call", "run"]));
         wrong.extend(belongs("retry", &["call", "run", "check"]));
-        wrong.extend(belongs("evidence", &["call", "run"]));
+        wrong.extend(belongs("evidence", &["run"]));
+        wrong.extend(super::unbuilt::keys(map));
         wrong.extend(belongs("outputs", &["call", "run", "check", "manual"]));
         if block {
             for key in ACTING.into_iter().filter(|k| has(k)) {

@@ -272,6 +272,22 @@ impl Declaration {
         }
         Ok(kept)
     }
+    /// What it may be, in words: `yes or no`, `a bool (true or false)`, `a string that matches …`.
+    pub fn allows(&self) -> String {
+        let words = |v: &Value| v.as_str().map_or_else(|| shown(v), str::to_owned);
+        if let [rest @ .., last] = self.allowed.as_slice() {
+            let rest: Vec<String> = rest.iter().map(words).collect();
+            return match rest.as_slice() {
+                [] => words(last),
+                _ => format!("{} or {}", rest.join(", "), words(last)),
+            };
+        }
+        match (&self.kind, &self.pattern) {
+            (Type::Bool, _) => "true or false".to_owned(),
+            (kind, Some(pattern)) => format!("{} that matches `{pattern}`", kind.word()),
+            (kind, None) => format!("any {}", kind.word()),
+        }
+    }
     /// A value it could have: its own, the first of its enum, or a sample of its type.
     pub fn sample(&self) -> Value {
         match (&self.value, self.allowed.first()) {

@@ -74,6 +74,10 @@ pub struct ManualQuestion {
     pub owner: Option<String>,
     /// Values that the answer should give: variable → a sample of its type.
     pub values: BTreeMap<String, Value>,
+    /// What each may be, in words.
+    pub allows: BTreeMap<String, String>,
+    /// Why the answer that was given a moment ago does not fit.
+    pub refused: Option<String>,
     /// RFC 3339.
     pub deadline: Option<String>,
 }

@@ -349,6 +349,13 @@ fn about_rotation(e: &Entry, step: Option<Lane>) -> Option<Said> {
 fn about_run(e: &Entry, step: Option<Lane>) -> Option<Said> {
     let lane = step.unwrap_or(Lane::Detect);
     match e.kind.as_str() {
+        kind::RUN_PLANNED => {
+            let b: RunPlanned = e.body_as(&e.kind)?;
+            plain(
+                lane,
+                format!("run {} of playbook {} planned", b.run, b.playbook),
+            )
+        }
         kind::RUN_CREATED => {
             let b: RunCreated = e.body_as(&e.kind)?;
             let what = format!(

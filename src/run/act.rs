@@ -19,10 +19,12 @@ use crate::port::{LedgerError, Message, RunEvent};
 use super::child::{self, ChildSpec, How};
 use super::definition::PinnedDefinition;
 use super::engine::Engine;
+use super::files::Pattern;
 use super::gates::step_refs;
 use super::machine::StepAt;
 use super::outcome::{End, Source, done, done_with, failed, of_error, short};
 use super::survey::ProbeCall;
+use super::walk::fill_code;
 
 /// How much longer than its own deadline an action may take to come back before it is cut.
 const GRACE: Duration = Duration::from_secs(5);
@@ -136,13 +138,24 @@ impl Job {
             Ok(applied) => applied,
             Err(end) => return Ok(end),
         };
-        if !reads && let Some(Ok(Observed::NotDone)) = self.look(call).await {
-            return Ok(End::InDoubt(format!(
-                "it answered `{}`, and nothing of it can be seen",
-                applied.summary
-            )));
+        if !reads && let Some(why) = self.unseen(call).await? {
+            let said = &applied.summary;
+            return Ok(End::InDoubt(format!("it answered `{said}`, and {why}")));
         }
         Ok(End::Finished(self.of(step, "result", &applied)))
+    }
+
+    /// Why an effect that was answered is not taken for one; `None` when it is there. A look that fails or takes too long shows
+    /// nothing, and then nothing is known.
+    async fn unseen(&self, call: &FilledCall) -> Result<Option<String>, LedgerError> {
+        Ok(match self.look(call).await {
+            Some(Ok(Observed::Done(_))) => None,
+            Some(Ok(Observed::NotDone)) => Some("nothing of it can be seen".into()),
+            Some(Ok(Observed::Unknown(why))) => Some(format!("it cannot be told: {why}")),
+            Some(Err(e)) if e.class == Class::Ledger => return Err(ledger_error(&e)),
+            Some(Err(e)) => Some(format!("the look at it failed: {e}")),
+            None => Some("the look at it took too long".into()),
+        })
     }
 
     async fn apply(
@@ -260,6 +273,14 @@ impl Job {
                 "it names no program",
             )));
         }
+        let patterns = step.evidence.iter().flat_map(|e| &e.files);
+        let files = match patterns.map(|p| Pattern::of(p, &self.vars)).collect() {
+            Ok(files) => files,
+            Err(e) => {
+                let why = format!("its files cannot be named: {e}");
+                return Ok(End::Finished(failed("refused", fill_code(&e), why)));
+            }
+        };
         let names = &self.definition.playbook.env;
         let spec = ChildSpec {
             env: names
@@ -270,6 +291,7 @@ impl Job {
             kind: step.evidence.as_ref().map_or(Category::Other, |e| e.kind),
             refs: step_refs(&self.definition.run, &self.at.path, self.at.attempt),
             limit: self.limit,
+            files,
             argv,
         };
         let program = spec.argv[0].clone();
@@ -296,9 +318,20 @@ impl Job {
             stderr: Some(end.stderr),
             ..Source::default()
         };
-        let kept = end
+        let mut kept = end
             .bag
             .map_or(String::new(), |b| format!("; output in bag {b}"));
+        end.missing
+            .iter()
+            .for_each(|m| kept.push_str(&format!("; {m}")));
+        if end.unread && matches!(end.how, How::Exited(_)) {
+            let why = format!("`{program}`{kept}");
+            return Ok(if step.effect() == Effect::Read {
+                End::Finished(failed("failed", "FB1204", why))
+            } else {
+                End::InDoubt(why)
+            });
+        }
         Ok(match end.how {
             How::NotStarted(why) => End::Finished(failed(
                 "failed",

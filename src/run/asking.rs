@@ -14,6 +14,7 @@ use crate::plan::policy::Need;
 use crate::playbook::model::{OnTimeout, Step};
 use crate::port::{ManualQuestion, Question, Reply, RunEvent, SignedText};
 
+use super::answers;
 use super::definition::PinnedDefinition;
 use super::driver::{Came, Driver, Round, until};
 use super::error::EngineError;
@@ -21,6 +22,9 @@ use super::gates::{step_refs, typed};
 use super::journal::Journal;
 use super::machine::{self, Basis, Start, StepAt, Todo};
 use super::outcome::{Source, done, done_with, failed, short};
+
+/// How often one process asks for an answer that fits.
+const ASK_AGAIN: u32 = 3;
 
 impl Driver {
     pub(super) fn finish(&self, at: &StepAt, basis: Basis, journal: &Journal, round: &mut Round) {
@@ -212,18 +216,20 @@ impl Driver {
             .ok()
             .and_then(|c| c.what.as_str().map(str::to_owned))
             .unwrap_or_default();
-        let question = ManualQuestion {
+        let mut question = ManualQuestion {
             run: self.definition.run.to_string(),
             step: at.path.to_string(),
             attempt: at.attempt,
             title: step.title().to_owned(),
             text,
             owner: step.owner.clone(),
-            values: step
-                .outputs
-                .keys()
-                .filter_map(|n| Some((n.clone(), self.definition.playbook.vars.get(n)?.sample())))
+            values: answers::wanted(&step, &self.definition.playbook)
+                .map(|(name, declared)| (name.to_owned(), declared.sample()))
                 .collect(),
+            allows: answers::wanted(&step, &self.definition.playbook)
+                .map(|(name, declared)| (name.to_owned(), declared.allows()))
+                .collect(),
+            refused: None,
             deadline: deadline.map(str::to_owned),
         };
         let operator = Arc::clone(&self.engine.operator);
@@ -232,8 +238,23 @@ impl Driver {
             what: "an answer".into(),
             until: question.deadline.clone(),
         });
+        let definition = Arc::clone(&self.definition);
         self.spawn(at, true, async move {
-            Came::Answered(operator.answer(&question).await)
+            for _ in 0..ASK_AGAIN {
+                let Some(mut answer) = operator.answer(&question).await else {
+                    break;
+                };
+                let playbook = &definition.playbook;
+                match answers::check(&step, playbook, answer.outcome, &answer.values) {
+                    Ok(values) => {
+                        answer.values = values;
+                        return Came::Answered(Some(answer));
+                    }
+                    Err(why) => question.refused = Some(why),
+                }
+            }
+            // Nothing that fits was said here: it waits for `incident answer`.
+            Came::Answered(None)
         });
     }
 
@@ -298,23 +319,26 @@ impl Driver {
     }
 
     /// Each is checked and recorded like one that was handed in from outside.
-    pub(super) fn signed(&self, texts: &[SignedText]) -> Result<(), EngineError> {
+    pub(super) fn signed(&self, at: &StepAt, texts: &[SignedText]) -> Result<(), EngineError> {
         for signed in texts {
             let taken = self
                 .engine
                 .approve(&self.definition.run, &signed.text, &signed.signature);
-            let (who, how) = match taken {
-                Ok(accepted) => (accepted.text.principal, "signed".to_owned()),
+            let (steps, who, how) = match taken {
+                Ok(accepted) => {
+                    let steps = accepted.text.steps.iter().map(|(s, _)| s.to_string());
+                    let steps: Vec<String> = steps.collect();
+                    (steps, accepted.text.principal, "signed".to_owned())
+                }
                 Err(EngineError::Refused(refusal)) => {
-                    ("unknown".to_owned(), refusal.code().to_owned())
+                    let how = refusal.code().to_owned();
+                    (vec![at.path.to_string()], "unknown".to_owned(), how)
                 }
                 Err(other) => return Err(other),
             };
-            self.engine.operator.event(&RunEvent::Decided {
-                steps: Vec::new(),
-                who,
-                how,
-            });
+            self.engine
+                .operator
+                .event(&RunEvent::Decided { steps, who, how });
         }
         Ok(())
     }

@@ -28,8 +28,9 @@ use super::engine::{Engine, RunEnd, end_of};
 use super::error::EngineError;
 use super::gates::step_refs;
 use super::journal::Journal;
-use super::machine::{self, Ending, Hold, Next, Start, StepAt, Todo};
+use super::machine::{self, Ending, Next, Start, StepAt, Todo};
 use super::outcome::{End, done, failed, short};
+use super::waiting;
 
 /// How often the ledger is read again for what people wrote meanwhile, while it waits for them.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -418,7 +419,7 @@ impl Driver {
             }
             Came::Looked(seen, ask) => self.looked(at, seen, ask, round),
             Came::Replied(question, reply) => self.replied(at, &question, reply, round),
-            Came::Signed(texts) => self.signed(&texts)?,
+            Came::Signed(texts) => self.signed(at, &texts)?,
             Came::Answered(Some(answer)) => {
                 let refs = step_refs(&self.definition.run, &at.path, at.attempt);
                 round.write(
@@ -492,16 +493,15 @@ impl Driver {
         todos: &[Todo],
         interrupted: bool,
     ) -> Result<RunEnd, EngineError> {
-        let hold = Hold {
-            why: if interrupted {
-                "it was interrupted by the operator".into()
-            } else {
-                "it waits for people".into()
-            },
-            steps: todos.iter().map(|t| t.path().to_string()).collect(),
-            hint: format!("firebreak resume {}", self.definition.incident),
-            code: None,
-        };
+        let waiting = waiting::waiting(&self.definition, journal)?;
+        let mut hold = waiting::hold(&self.definition, &waiting);
+        if interrupted {
+            hold.why = "it was interrupted by the operator".into();
+            hold.hint = format!("firebreak resume {}", self.definition.incident);
+            let begun = todos.iter().map(|t| t.path().to_string());
+            hold.steps
+                .extend(begun.filter(|p| !waiting.iter().any(|w| w.step == *p)));
+        }
         self.close(journal, Next::End(Ending::Parked(hold)), interrupted)
     }
 
@@ -529,10 +529,10 @@ impl Driver {
                     why: hold.why.clone(),
                     hint: hold.hint.clone(),
                 });
-                journal
-                    .parked
-                    .is_none()
-                    .then(|| Draft::new(kind::RUN_PARKED, &body))
+                // A person may have parked it before a step failed: what is tried again at the next resume is what a park names.
+                let named = |p: &RunParked| hold.steps.iter().all(|s| p.steps.contains(s));
+                let said = journal.parked.as_ref().is_some_and(named);
+                (!said).then(|| Draft::new(kind::RUN_PARKED, &body))
             }
             Next::Do(_) => None,
         };

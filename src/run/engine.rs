@@ -23,6 +23,7 @@ use super::driver::Driver;
 use super::error::EngineError;
 use super::journal::{At, Journal};
 use super::machine::Ending;
+use super::waiting::Waiting;
 use super::{gates, survey};
 
 /// Runs of one incident.
@@ -104,6 +105,8 @@ pub struct RunEnd {
     pub in_doubt: Vec<String>,
     /// Steps whose undo is stuck, each with what is left.
     pub stuck: Vec<(String, Vec<String>)>,
+    /// Steps that wait for a person, each with the command that moves it on.
+    pub waiting: Vec<Waiting>,
     /// True after Ctrl-C.
     pub interrupted: bool,
     /// Values of the run's variables.
@@ -174,23 +177,9 @@ impl Engine {
         confirmation: Confirmation,
     ) -> Result<RunEnd, EngineError> {
         let file = PlanFile::read(plan)?;
-        self.same_incident(&file)?;
-        let name = format!("{}.yaml", file.plan.playbook);
-        let playbook = survey::read_playbook(&name, playbook_bytes, &self.actions.registry())?;
-        let given = values::restored(&playbook, &file.plan.vars);
-        let fresh = self.plan_for(&playbook, &given, &file.plan.run).await?;
-        stale::check(&file.plan, &fresh.plan, self.ports.clock.now())?;
-        if let Some(missing) = fresh.plan.missing.iter().find(|m| m.refuses) {
-            return Err(EngineError::InTheWay(missing.clone()));
-        }
+        let (playbook, given) = self.still_fits(&file, playbook_bytes).await?;
         let _lock = self.lock(&file.plan.run)?;
-        let history = self.ledger.history()?;
-        if Journal::of(&history, &file.plan.run)?.created.is_some() {
-            return Err(EngineError::NotNow(format!(
-                "the plan's run {} was started before: firebreak resume {}",
-                file.plan.run, self.incident
-            )));
-        }
+        self.not_begun(&file)?;
         self.pin(&format!("{}.yaml", playbook.sha256), playbook_bytes)?;
         self.pin(&format!("{}.json", file.digest), plan)?;
         let mut first = vec![self.created(&file, &playbook)];
@@ -199,6 +188,42 @@ impl Engine {
         }
         self.ledger.append(first)?;
         self.drive(&file.plan.run, playbook, given).await
+    }
+
+    /// Whether a plan could be started now: of this incident, not begun, and the facts that it is bound to as they were. Answers the
+    /// playbook and the variables that it starts with.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn still_fits(
+        &self,
+        file: &PlanFile,
+        playbook: &[u8],
+    ) -> Result<(Playbook, Vars), EngineError> {
+        self.same_incident(file)?;
+        self.not_begun(file)?;
+        let name = format!("{}.yaml", file.plan.playbook);
+        let playbook = survey::read_playbook(&name, playbook, &self.actions.registry())?;
+        let given = values::restored(&playbook, &file.plan.vars);
+        let fresh = self.plan_for(&playbook, &given, &file.plan.run).await?;
+        stale::check(&file.plan, &fresh.plan, self.ports.clock.now())?;
+        if let Some(missing) = fresh.plan.missing.iter().find(|m| m.refuses) {
+            return Err(EngineError::InTheWay(missing.clone()));
+        }
+        Ok((playbook, given))
+    }
+
+    /// A run id stands for one plan, and is begun once.
+    fn not_begun(&self, file: &PlanFile) -> Result<(), EngineError> {
+        let history = self.ledger.history()?;
+        super::planned::same_plan(&history, file)?;
+        if Journal::of(&history, &file.plan.run)?.created.is_some() {
+            return Err(EngineError::NotNow(format!(
+                "the plan's run {} was started before: firebreak resume {}",
+                file.plan.run, self.incident
+            )));
+        }
+        Ok(())
     }
 
     fn same_incident(&self, file: &PlanFile) -> Result<(), EngineError> {
@@ -217,7 +242,7 @@ impl Engine {
         Ok(())
     }
 
-    fn pin(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
+    pub(super) fn pin(&self, name: &str, bytes: &[u8]) -> Result<(), EngineError> {
         self.files
             .pin(name, bytes)
             .map_err(|e| EngineError::files(format!("pin `{name}`"), &e))
@@ -317,16 +342,7 @@ impl Engine {
             .created
             .clone()
             .ok_or_else(|| EngineError::NoSuchRun(run.clone()))?;
-        let name = format!("{}.yaml", created.playbook_sha256);
-        let bytes = self
-            .files
-            .pinned(&name)
-            .map_err(|e| EngineError::files(format!("read the pinned `{name}`"), &e))?
-            .filter(|b| crate::plan::call::sha256_hex(b) == created.playbook_sha256)
-            .ok_or_else(|| EngineError::Files {
-                tried: format!("read the pinned `{name}`"),
-                detail: "it is not there, or is not what the run was created with".into(),
-            })?;
+        let bytes = self.pinned_bytes(&format!("{}.yaml", created.playbook_sha256))?;
         let stem = format!("{}.yaml", created.playbook);
         let playbook = survey::read_playbook(&stem, &bytes, &self.actions.registry())?;
         let vars = values::restored(&playbook, &created.vars);
@@ -360,15 +376,24 @@ impl Engine {
     pub fn open_runs(&self) -> Result<Vec<RunId>, EngineError> {
         let history = self.ledger.history()?;
         let mut open = Vec::new();
-        for (_, created) in history.bodies::<RunCreated>(kind::RUN_CREATED) {
-            let Ok(run) = RunId::parse(&created.run) else {
-                continue;
-            };
+        for run in self.runs()? {
             if Journal::of(&history, &run)?.ended.is_none() {
                 open.push(run);
             }
         }
         Ok(open)
+    }
+
+    /// Every run of this incident, ended or not, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn runs(&self) -> Result<Vec<RunId>, EngineError> {
+        let history = self.ledger.history()?;
+        let created = history.bodies::<RunCreated>(kind::RUN_CREATED);
+        Ok(created
+            .filter_map(|(_, c)| RunId::parse(&c.run).ok())
+            .collect())
     }
 
     /// What an action of this run works with.
@@ -445,6 +470,8 @@ pub(super) fn end_of(
         failed: Vec::new(),
         in_doubt: Vec::new(),
         stuck: Vec::new(),
+        // The same walk answered `next` a moment ago: a history that is impossible has been told there.
+        waiting: super::waiting::waiting(definition, journal).unwrap_or_default(),
         interrupted,
         values: super::machine::variables(definition, journal)
             .values()

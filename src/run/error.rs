@@ -21,7 +21,7 @@ pub enum EngineError {
         findings: Vec<String>,
     },
     /// Variables are wrong.
-    #[error("{}", .0.iter().map(|e| format!("{}: {e}", e.code)).collect::<Vec<_>>().join("; "))]
+    #[error("{}", variables(.0))]
     Variables(Vec<VarError>),
     /// The plan file.
     #[error("cannot use the plan: {0}")]
@@ -65,6 +65,9 @@ pub enum EngineError {
         /// The system's words.
         detail: String,
     },
+    /// FB0604: a pinned file is not what the ledger names.
+    #[error("the pinned `{0}` is gone, or is not what the ledger names")]
+    Changed(String),
     /// There is no such run.
     #[error("this incident has no run {0}")]
     NoSuchRun(RunId),
@@ -74,6 +77,16 @@ pub enum EngineError {
     /// FB0501–FB0509.
     #[error(transparent)]
     Refused(#[from] Refusal),
+}
+
+/// All of them in a line. The first one's code is the error's own and is told with it; another code is named where it differs.
+fn variables(all: &[VarError]) -> String {
+    let own = all.first().map(|e| e.code);
+    let words = all.iter().map(|e| match own {
+        Some(own) if own != e.code => format!("{}: {e}", e.code),
+        _ => e.to_string(),
+    });
+    words.collect::<Vec<_>>().join("; ")
 }
 
 impl EngineError {
@@ -88,9 +101,9 @@ impl EngineError {
             EngineError::OtherMode { .. } => "FB0406",
             EngineError::InTheWay(missing) => &missing.code,
             EngineError::Busy(_) => "FB0603",
-            EngineError::Impossible(_) | EngineError::Ledger(LedgerError::Tampered { .. }) => {
-                "FB0604"
-            }
+            EngineError::Impossible(_)
+            | EngineError::Changed(_)
+            | EngineError::Ledger(LedgerError::Tampered { .. }) => "FB0604",
             EngineError::Ledger(LedgerError::Busy { .. }) => "FB0603",
             EngineError::Ledger(_) | EngineError::Files { .. } => "FB0601",
             EngineError::NoSuchRun(_) | EngineError::NotNow(_) => "FB0610",
@@ -103,5 +116,21 @@ impl EngineError {
             tried: tried.into(),
             detail: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::playbook::variable::Vars;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn wrong_variables_name_their_code_once() {
+        let given = BTreeMap::from([("one".to_owned(), "x".to_owned())]);
+        let all = Vars::start(&BTreeMap::new(), &given).expect_err("not declared");
+        let error = EngineError::Variables(all);
+        assert_eq!(error.code(), "FB0204");
+        assert!(!error.to_string().contains("FB0204"), "{error}");
     }
 }

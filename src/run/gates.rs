@@ -20,6 +20,7 @@ use super::engine::{Confirmed, Engine};
 use super::error::EngineError;
 use super::journal::{At, Journal};
 use super::machine;
+use super::planned::Decidable;
 
 /// The decision that one confirmation makes for a whole plan: every step whose call is known and that a typed word
 /// may open. A gate that stands alone is there to be decided when it is reached, so it is not among them.
@@ -80,6 +81,15 @@ pub(super) fn typed(who: &Actor, decision: Decision) -> GateDecided {
     }
 }
 
+/// What an approval is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Carrying steps out.
+    Start,
+    /// Taking steps back.
+    Undo,
+}
+
 /// Gates of a run whose calls are known now: steps that need somebody and are not begun.
 pub(super) fn open_gates(definition: &PinnedDefinition, journal: &Journal) -> Vec<GateFacts> {
     let vars = machine::variables(definition, journal);
@@ -115,8 +125,24 @@ impl Engine {
     /// # Errors
     /// As [`Engine::pinned`].
     pub fn gates(&self, run: &RunId) -> Result<Vec<GateFacts>, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        Ok(open_gates(&definition, &journal))
+        let it = self.decidable(run)?;
+        Ok(open_gates(&it.definition, &it.journal))
+    }
+
+    /// The same, of carrying out or of taking back.
+    ///
+    /// # Errors
+    /// As [`Engine::pinned`].
+    pub fn gates_of(&self, run: &RunId, about: About) -> Result<Vec<GateFacts>, EngineError> {
+        Ok(self.gates_about(&self.decidable(run)?, about))
+    }
+
+    /// The gates that an approval can be about.
+    fn gates_about(&self, it: &Decidable, about: About) -> Vec<GateFacts> {
+        match about {
+            About::Start => open_gates(&it.definition, &it.journal),
+            About::Undo => self.undo_gates(&it.definition, &it.journal),
+        }
     }
 
     /// The text that a person signs to decide about these steps (all that can be decided now, where none are named).
@@ -126,13 +152,14 @@ impl Engine {
     pub fn approval_text(
         &self,
         run: &RunId,
-        steps: &[StepPath],
+        (about, steps): (About, &[StepPath]),
         principal: &str,
         decision: Decision,
         reason: Option<&str>,
     ) -> Result<ApprovalText, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        let mut gates = open_gates(&definition, &journal);
+        let it = self.decidable(run)?;
+        let definition = &it.definition;
+        let mut gates = self.gates_about(&it, about);
         if !steps.is_empty() {
             if let Some(path) = steps.iter().find(|p| !gates.iter().any(|g| g.step == **p)) {
                 return Err(EngineError::NotNow(format!(
@@ -140,6 +167,17 @@ impl Engine {
                 )));
             }
             gates.retain(|g| steps.contains(&g.step));
+        }
+        // A text for who has decided already would be signed for nothing: one person counts once.
+        let now = self.ports.clock.now();
+        if let (About::Start, Decision::Approve) = (about, decision) {
+            let before = gates.len();
+            gates.retain(|g| !has_approved(&it.journal, g, principal, now));
+            if gates.is_empty() && before > 0 {
+                return Err(EngineError::NotNow(format!(
+                    "{principal} has approved this already: one person counts once"
+                )));
+            }
         }
         let Some(attempt) = gates.first().map(|g| g.attempt) else {
             return Err(EngineError::NotNow("nothing waits for a decision".into()));
@@ -157,7 +195,6 @@ impl Engine {
             .fill(&mut nonce)
             .map_err(|e| EngineError::files("take randomness from the host", &e))?;
         // The text carries whole seconds.
-        let now = self.ports.clock.now();
         let now = chrono::DateTime::from_timestamp(now.timestamp(), 0).unwrap_or(now);
         let ttl = gates
             .iter()
@@ -171,13 +208,10 @@ impl Engine {
             })
             .min()
             .unwrap_or(std::time::Duration::from_secs(15 * 60));
-        let created = journal
-            .created
-            .ok_or_else(|| EngineError::NoSuchRun(run.clone()))?;
         Ok(ApprovalText {
             incident: self.incident.clone(),
             run: run.clone(),
-            plan_sha256: created.plan_sha256,
+            plan_sha256: it.plan_sha256.clone(),
             attempt,
             decision,
             effect: gates.iter().map(|g| g.effect).max().unwrap_or(Effect::Read),
@@ -200,29 +234,43 @@ impl Engine {
         text: &str,
         signature: &str,
     ) -> Result<Accepted, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        let created = journal
-            .created
-            .as_ref()
-            .ok_or_else(|| EngineError::NoSuchRun(run.clone()))?;
-        let gates = open_gates(&definition, &journal);
+        let it = self.decidable(run)?;
+        let gates = self.gates_of_text(&it, text);
         let history = self.ledger.history()?;
         let facts = Facts {
             incident: &self.incident,
             mode: self.mode,
             run,
-            plan_sha256: &created.plan_sha256,
-            executor: &definition.executor,
-            playbook: &definition.playbook,
+            plan_sha256: &it.plan_sha256,
+            executor: &it.definition.executor,
+            playbook: &it.definition.playbook,
             policy: &self.policy,
             gates: &gates,
             nonces: &used_nonces(history.of(kind::GATE_DECIDED)),
-            counted: &counted(&journal, &gates),
+            counted: &counted(&it.journal, &gates),
             now: self.ports.clock.now(),
         };
         let checked = approval::check(text, signature, &facts);
-        self.record_signed(run, &created.plan_sha256, text, signature, &checked)?;
+        self.record_signed(run, &it.plan_sha256, text, signature, &checked)?;
         Ok(checked?)
+    }
+
+    /// The gates that a text can be held against: a step's own, or its undo's where the text names the undo's call.
+    fn gates_of_text(&self, it: &Decidable, text: &str) -> Vec<GateFacts> {
+        let named = ApprovalText::parse(text)
+            .map(|t| t.steps)
+            .unwrap_or_default();
+        let undo = |g: &GateFacts| {
+            named
+                .iter()
+                .any(|(s, call)| *s == g.step && *call == g.call_sha256)
+        };
+        let mut gates = self.gates_about(it, About::Undo);
+        gates.retain(undo);
+        if gates.is_empty() {
+            gates = self.gates_about(it, About::Start);
+        }
+        gates
     }
 
     fn record_signed(
@@ -283,8 +331,8 @@ impl Engine {
         reason: Option<&str>,
         shown_sha256: &str,
     ) -> Result<Entry, EngineError> {
-        let (definition, journal) = self.pinned(run)?;
-        let gate = open_gates(&definition, &journal)
+        let gate = self
+            .gates(run)?
             .into_iter()
             .find(|g| g.step == *step)
             .ok_or_else(|| {
@@ -327,7 +375,7 @@ impl Engine {
     /// Records a person's answer to a manual step.
     ///
     /// # Errors
-    /// When the step is no manual step or has its outcome, a value has another type, or the ledger cannot be written.
+    /// When the step is no manual step or has its outcome, a value is missing or not allowed, or the ledger cannot be written.
     pub fn answer(
         &self,
         run: &RunId,
@@ -344,25 +392,26 @@ impl Engine {
             .filter(|s| matches!(s.kind, Kind::Manual { .. }))
             .ok_or_else(|| EngineError::NotNow(format!("the run has no manual step `{step}`")))?;
         let (attempt, at) = journal.attempt(step.as_str());
-        if !matches!(at.at, At::Fresh | At::Started { .. }) {
-            return Err(EngineError::NotNow(format!(
-                "step `{step}` has its outcome already"
-            )));
+        match at.at {
+            At::Started { .. } => {}
+            // An answer before the question would be about something that nobody has seen yet.
+            At::Fresh => {
+                return Err(EngineError::NotNow(format!(
+                    "step `{step}` has not been asked yet: what stands before it is not done"
+                )));
+            }
+            At::Finished { .. } | At::InDoubt { .. } | At::Resolved { .. } => {
+                return Err(EngineError::NotNow(format!(
+                    "step `{step}` has its outcome already"
+                )));
+            }
         }
-        let mut values: BTreeMap<String, Value> = BTreeMap::new();
-        for (name, text) in given {
-            let value = found
-                .outputs
-                .get(name)
-                .and(definition.playbook.vars.get(name))
-                .and_then(|d| d.kind.from_text(text).and_then(|v| d.check(name, &v).ok()))
-                .ok_or_else(|| {
-                    EngineError::NotNow(format!(
-                        "step `{step}` takes no value `{name}` of this form"
-                    ))
-                })?;
-            values.insert(name.clone(), value);
-        }
+        let given: BTreeMap<String, Value> = given
+            .iter()
+            .map(|(name, text)| (name.clone(), Value::String(text.clone())))
+            .collect();
+        let values = super::answers::check(found, &definition.playbook, outcome, &given)
+            .map_err(EngineError::NotNow)?;
         let body = Answer {
             text: text.to_owned(),
             outcome,
@@ -390,7 +439,13 @@ impl Engine {
                 "`{verdict}` is not ran, did-not-run or retry"
             )));
         }
-        let (_, journal) = self.pinned(run)?;
+        let (definition, journal) = self.pinned(run)?;
+        let gate = |s: &crate::playbook::model::Step| s.kind == Kind::Approve;
+        if verdict == "ran" && definition.playbook.find(step).is_some_and(gate) {
+            return Err(EngineError::NotNow(format!(
+                "step `{step}` is a gate: only a decision opens it (firebreak playbook approve --step {step})"
+            )));
+        }
         let (attempt, at) = journal.attempt(step.as_str());
         let undone = journal
             .step(step.as_str())
@@ -417,18 +472,31 @@ impl Engine {
         self.write_one(Draft::new(kind::STEP_RESOLVED, &body).about(refs).by(who))
     }
 
+    /// Whether a process carries this run out now.
+    ///
+    /// # Errors
+    /// When the runner's lock cannot be read.
+    pub fn is_carried_out(&self, run: &RunId) -> Result<bool, EngineError> {
+        match self.lock(run) {
+            Ok(_) => Ok(false),
+            Err(EngineError::Busy(_)) => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Parks a run: what runs is finished, nothing new starts, until it is resumed.
     ///
     /// # Errors
     /// When the run has ended, or the ledger cannot be written.
     pub fn park(&self, run: &RunId, who: &Actor, why: &str) -> Result<Entry, EngineError> {
-        let (_, journal) = self.pinned(run)?;
+        let (definition, journal) = self.pinned(run)?;
         if journal.ended.is_some() {
             return Err(EngineError::NotNow(format!("run {run} has ended")));
         }
+        let waiting = super::waiting::waiting(&definition, &journal)?;
         let body = RunParked {
             why: why.into(),
-            steps: Vec::new(),
+            steps: waiting.into_iter().map(|w| w.step).collect(),
             hint: format!("firebreak resume {}", self.incident),
         };
         let refs = Refs {
@@ -466,6 +534,22 @@ fn used_nonces<'e>(decided: impl Iterator<Item = &'e Entry>) -> Vec<String> {
         .filter_map(|d| ApprovalText::parse(d.text.as_deref()?).ok())
         .map(|t| t.nonce)
         .collect()
+}
+
+/// Whether this person's yes to this very call still holds.
+fn has_approved(
+    journal: &Journal,
+    gate: &GateFacts,
+    principal: &str,
+    now: chrono::DateTime<chrono::Utc>,
+) -> bool {
+    let (_, attempt) = journal.attempt(gate.step.as_str());
+    attempt.gate.decisions.iter().any(|d| {
+        d.body.principal == principal
+            && d.body.decision == Decision::Approve
+            && d.body.steps.get(gate.step.as_str()) == Some(&gate.call_sha256)
+            && !d.expired_at(now)
+    })
 }
 
 fn counted(journal: &Journal, gates: &[GateFacts]) -> Vec<(StepPath, String, String)> {

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 
 use crate::incident::body::{
-    Answer, Decision, GateDecided, GateExpired, GateRequested, RunCreated, RunEnded, RunParked,
-    RunResumed, StepFinished, StepInDoubt, StepResolved, StepStarted, UndoFinished, UndoStarted,
+    Answer, Decision, GateDecided, GateExpired, GateRequested, MilestoneReached, RunCreated,
+    RunEnded, RunParked, RunResumed, StepFinished, StepInDoubt, StepResolved, StepStarted,
+    UndoFinished, UndoStarted,
 };
-use crate::incident::{Actor, Effect, Entry, History, Outcome, RunId, kind};
+use crate::incident::{Actor, Effect, Entry, History, Milestone, Outcome, RunId, kind};
 
 /// A history that cannot have happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +41,12 @@ pub struct Journal {
     pub parked_by: Option<Actor>,
     /// How it ended.
     pub ended: Option<RunEnded>,
+    /// True when the incident was declared by a person's statement: an incident is declared once.
+    pub declared: bool,
     /// Steps by path.
     pub steps: BTreeMap<String, StepRecord>,
-    parks: Vec<u64>,
+    /// Parks with the steps that they name.
+    parks: Vec<(u64, Vec<String>)>,
     resumes: Vec<u64>,
 }
 
@@ -175,6 +179,7 @@ impl Journal {
             parked: None,
             parked_by: None,
             ended: None,
+            declared: is_declared(history),
             steps: BTreeMap::new(),
             parks: Vec::new(),
             resumes: Vec::new(),
@@ -205,33 +210,34 @@ impl Journal {
             .rfind(|(_, a)| a.at != At::Fresh)
             .map_or(1, |(n, _)| *n);
         let now = match record.attempts.get(&begun) {
-            Some(attempt) if self.is_superseded(attempt) => begun + 1,
+            Some(attempt) if self.is_superseded(path, attempt) => begun + 1,
             _ => begun,
         };
         (now, record.attempts.get(&now).cloned().unwrap_or_default())
     }
 
-    /// A person asked for a new attempt: by `resolve`, or by resuming a run that was parked on the failure.
-    fn is_superseded(&self, attempt: &Attempt) -> bool {
+    /// A person asked for a new attempt: by `resolve`, or by resuming a run that was parked on this very failure. A failure that
+    /// the run went past is not tried again because something else parked it later.
+    fn is_superseded(&self, path: &str, attempt: &Attempt) -> bool {
         match &attempt.at {
             At::Resolved { body, .. } => body.by == "person" && body.verdict != "ran",
             At::Finished { seq, body } if body.outcome == Outcome::Failed => {
-                !is_waiting(body) && self.was_parked_and_resumed_after(*seq)
+                !is_waiting(body) && self.was_parked_on_and_resumed_after(path, *seq)
             }
             _ => false,
         }
     }
 
     /// True for an attempt that only waited, once the run was resumed: it goes on, under the decision that it has.
-    pub fn goes_on(&self, at: &At) -> bool {
+    pub fn goes_on(&self, path: &str, at: &At) -> bool {
         matches!(at, At::Finished { seq, body }
-            if is_waiting(body) && self.was_parked_and_resumed_after(*seq))
+            if is_waiting(body) && self.was_parked_on_and_resumed_after(path, *seq))
     }
 
-    fn was_parked_and_resumed_after(&self, seq: u64) -> bool {
-        self.parks
-            .iter()
-            .any(|p| *p > seq && self.resumes.iter().any(|r| r > p))
+    fn was_parked_on_and_resumed_after(&self, path: &str, seq: u64) -> bool {
+        self.parks.iter().any(|(park, steps)| {
+            *park > seq && steps.iter().any(|s| s == path) && self.resumes.iter().any(|r| r > park)
+        })
     }
 
     fn take(&mut self, entry: &Entry) -> Result<(), Impossible> {
@@ -239,9 +245,10 @@ impl Journal {
             kind::RUN_CREATED => self.take_created(entry),
             kind::RUN_RESUMED => self.take_resumed(entry),
             kind::RUN_PARKED => {
-                self.parked = Some(read(entry)?);
+                let body: RunParked = read(entry)?;
+                self.parks.push((entry.seq, body.steps.clone()));
+                self.parked = Some(body);
                 self.parked_by = Some(entry.actor.clone());
-                self.parks.push(entry.seq);
                 Ok(())
             }
             kind::RUN_ENDED => {
@@ -519,6 +526,13 @@ impl Attempt {
         };
         Ok(())
     }
+}
+
+/// A milestone `declared` that no run stamped: `incident open` states it.
+fn is_declared(history: &History) -> bool {
+    history
+        .bodies::<MilestoneReached>(kind::MILESTONE)
+        .any(|(e, m)| m.name == Milestone::Declared && e.run().is_none())
 }
 
 fn read<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<T, Impossible> {

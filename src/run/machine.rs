@@ -39,6 +39,19 @@ pub fn next(definition: &PinnedDefinition, journal: &Journal) -> Result<Next, Im
     Ok(walk.answer())
 }
 
+/// What a walk finds that is to be done, awaited or held, also while the run is parked.
+pub(super) fn standing(
+    definition: &PinnedDefinition,
+    journal: &Journal,
+) -> Result<(Vec<Todo>, Vec<Held>), Impossible> {
+    check_paths(definition, journal)?;
+    let mut walk = Walk::new(definition, journal);
+    if journal.ended.is_none() {
+        walk.block(&definition.playbook.steps)?;
+    }
+    Ok((walk.todos, walk.held))
+}
+
 /// Values of all variables: given ones, then outputs of done steps in path order (not in order of arrival).
 pub fn variables(definition: &PinnedDefinition, journal: &Journal) -> Vars {
     let mut values = definition.vars.clone();
@@ -85,6 +98,7 @@ pub(super) struct Held {
     pub(super) path: String,
     pub(super) why: String,
     pub(super) hint: String,
+    pub(super) or: Option<String>,
     pub(super) code: Option<String>,
     pub(super) doubt: bool,
 }

@@ -8,32 +8,41 @@
 //! its code.
 
 mod act;
+mod answers;
 mod asking;
 mod child;
 pub mod definition;
 mod driver;
 pub mod engine;
 pub mod error;
+mod files;
 pub mod gates;
 pub mod journal;
 pub mod machine;
 mod next;
 mod outcome;
+mod planned;
 mod starting;
 mod survey;
 pub mod undo;
+mod waiting;
 mod walk;
 
+pub use child::end_children;
 pub use definition::PinnedDefinition;
 pub use engine::{Confirmation, Confirmed, Engine, RunEnd, StepEnd};
 pub use error::EngineError;
+pub use gates::About;
 pub use journal::{Impossible, Journal};
 pub use machine::{Ending, Hold, Next, StepAt, Todo, next};
+pub use waiting::{Awaited, Waiting};
 
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_people;
 #[cfg(test)]
 mod tests_steps;
 #[cfg(test)]

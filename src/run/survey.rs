@@ -215,6 +215,7 @@ fn previewed(p: Preview) -> Previewed {
     Previewed {
         changes: p.changes,
         already: p.already,
+        idle: p.idle,
         blocked: p.blocked,
         binding: p.binding,
         shown: p.shown,

@@ -269,9 +269,10 @@ impl OpenBag for MemoryBag {
     fn add_path(
         &mut self,
         _: &Path,
-        _: &ExhibitDraft,
+        exhibit: &ExhibitDraft,
         _: &mut dyn FnMut(u64),
     ) -> Result<ExhibitAcquired, CustodyError> {
+        self.begin(exhibit)?;
         self.finish(Ended::Complete)
     }
     fn leave_open(self: Box<Self>) -> Result<(), CustodyError> {
@@ -363,6 +364,8 @@ pub(crate) struct World {
     pub(crate) faults: Mutex<BTreeMap<String, Vec<Class>>>,
     /// Names of which nothing can be told afterwards.
     pub(crate) dark: Mutex<BTreeSet<String>>,
+    /// Names at which every look fails.
+    pub(crate) blind: Mutex<BTreeSet<String>>,
     /// Binding facts of previews.
     pub(crate) facts: Mutex<BTreeMap<String, String>>,
     /// Names whose previews end at a missing right.
@@ -456,6 +459,9 @@ impl Action for Test {
         }
     }
     async fn observe(&self, _: &Context, args: &Value) -> Result<Observed, ActionError> {
+        if self.0.blind.lock().unwrap().contains(name(args)) {
+            return Err(ActionError::new(Class::Transient, "the server is away"));
+        }
         if self.0.dark.lock().unwrap().contains(name(args)) {
             return Ok(Observed::Unknown("it is dark".into()));
         }

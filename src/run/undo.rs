@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::action::{Action, ActionError, Class, Undone};
+use crate::action::{Action, ActionError, Class, Observed, Undone};
 use crate::incident::body::{Decision, GateDecided, UndoFinished, UndoStarted};
 use crate::incident::{Draft, Effect, Outcome, RunId, StepPath, kind};
+use crate::plan::approval::GateFacts;
 use crate::plan::call::FilledCall;
-use crate::plan::policy::{self, Need};
+use crate::plan::policy::{self, GateState, Need};
 use crate::plan::values;
 use crate::playbook::model::{Kind, Step};
 use crate::playbook::variable::fill_arguments;
@@ -24,6 +25,7 @@ use super::gates::{step_refs, typed};
 use super::journal::{At, Journal};
 use super::machine;
 use super::outcome::short;
+use super::waiting::decision_flags;
 
 /// Time for one undo.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -175,6 +177,13 @@ impl Engine {
                 "nothing of this run can be taken back".into(),
             ));
         }
+        // All before the first: half of what was asked for is not begun for want of a signature.
+        for undo in undos
+            .iter()
+            .filter(|u| matches!(u.need, Need::Signed { .. }))
+        {
+            self.signed_undo(run, undo)?;
+        }
         for undo in &undos {
             if *self.cancel.borrow() || !self.undo_one(run, undo, confirmation).await? {
                 break;
@@ -236,10 +245,22 @@ impl Engine {
             if undo.own {
                 return action.undo(&cx, &undo.call.args).await;
             }
-            action
-                .apply(&cx, &undo.call.args)
-                .await
-                .map(|a| Undone::Undone(a.summary))
+            let applied = action.apply(&cx, &undo.call.args).await?;
+            if undo.call.effect == Effect::Read {
+                return Ok(Undone::Undone(applied.summary));
+            }
+            // As with a step: an answer alone is not taken for an effect that nothing shows.
+            let why = match action.observe(&cx, &undo.call.args).await {
+                Ok(Observed::Done(_)) => return Ok(Undone::Undone(applied.summary)),
+                Ok(Observed::NotDone) => "nothing of it can be seen".to_owned(),
+                Ok(Observed::Unknown(why)) => format!("it cannot be told: {why}"),
+                Err(e) if e.class == Class::Ledger => return Err(e),
+                Err(e) => format!("the look at it failed: {e}"),
+            };
+            Ok(Undone::Stuck {
+                summary: format!("it answered `{}`, and {why}", applied.summary),
+                left: vec!["look whether it happened, then undo again".into()],
+            })
         };
         let ended = tokio::time::timeout(LIMIT, work).await;
         Ok(match ended {
@@ -274,12 +295,11 @@ impl Engine {
         let needs_reason = undo.need == Need::TypedWithReason;
         let (reason, shown) = match (undo.need, confirmation) {
             (Need::Nothing, _) => return Ok(None),
-            (Need::Signed { .. } | Need::SecondPerson, _) => {
+            (Need::Signed { .. }, _) => return self.signed_undo(run, undo),
+            (Need::SecondPerson, _) => {
                 return Err(EngineError::NotNow(format!(
-                    "the undo of `{}` is {}: it takes signatures; make it a plan of its own (`{}`)",
-                    undo.path,
-                    undo.call.effect,
-                    undo.call.label()
+                    "the undo of `{}` is {} and waits for a second person: policy `solo` refuses it",
+                    undo.path, undo.call.effect
                 )));
             }
             (_, Confirmation::Given(given)) if !needs_reason || given.reason.is_some() => {
@@ -316,6 +336,50 @@ impl Engine {
                 .by(&self.executor),
         ])?;
         Ok(stored.first().map(|e| e.seq))
+    }
+
+    /// The decision that opens an undo which takes signatures; what has run out does not count.
+    fn signed_undo(&self, run: &RunId, undo: &UndoStep) -> Result<Option<u64>, EngineError> {
+        let (definition, journal) = self.pinned(run)?;
+        let (path, now) = (undo.path.as_str(), self.ports.clock.now());
+        let (_, attempt) = journal.attempt(path);
+        let valid = attempt.gate.decisions.iter().filter(|d| !d.expired_at(now));
+        let decisions = valid.map(|d| (d.seq, &d.body));
+        let call = undo.call.digest();
+        let why = match policy::judge(undo.need, path, &call, &definition.executor, decisions) {
+            GateState::Open(seq) => return Ok(seq),
+            GateState::Refused { by, reason } => format!("{by} refused it: {reason}"),
+            GateState::Waiting { have, need } => format!("it has {have} of {need} signatures"),
+            GateState::SecondPerson => "it waits for a second person".to_owned(),
+        };
+        Err(EngineError::NotNow(format!(
+            "the undo of `{path}` is {}: {why}; firebreak playbook approve --undo --step {path}{} --run {run} --incident {}",
+            undo.call.effect,
+            decision_flags(undo.need),
+            self.incident
+        )))
+    }
+
+    /// Undos of a run that take signatures.
+    pub(super) fn undo_gates(
+        &self,
+        definition: &PinnedDefinition,
+        journal: &Journal,
+    ) -> Vec<GateFacts> {
+        let steps = definition.playbook.all_steps().into_iter();
+        steps
+            .filter_map(|step| {
+                let undo = self.undo_of(definition, journal, step).ok()?;
+                matches!(undo.need, Need::Signed { .. }).then(|| GateFacts {
+                    call_sha256: undo.call.digest(),
+                    step: undo.path,
+                    attempt: undo.attempt,
+                    effect: undo.call.effect,
+                    need: undo.need,
+                    roles: step.approve.iter().flat_map(|a| a.roles.clone()).collect(),
+                })
+            })
+            .collect()
     }
 
     async fn undo_question(

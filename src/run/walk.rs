@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::incident::body::StepFinished;
-use crate::incident::{Effect, Mode, Outcome};
+use crate::incident::{Effect, Milestone, Mode, Outcome};
 use crate::plan::call::FilledCall;
 use crate::plan::policy::{GateState, Need, judge};
 use crate::plan::values;
@@ -88,6 +88,7 @@ impl<'a> Walk<'a> {
             path: step.path.to_string(),
             why: format!("step `{}`: {why}", step.path),
             hint,
+            or: None,
             code: code.map(str::to_owned),
             doubt: false,
         });
@@ -283,7 +284,7 @@ impl<'a> Walk<'a> {
         attempt: &Attempt,
         body: &StepFinished,
     ) -> Progress {
-        if self.journal.goes_on(&attempt.at) {
+        if self.journal.goes_on(step.path.as_str(), &attempt.at) {
             return self.ready(step, number, attempt);
         }
         let retry = self.definition.retry(step);
@@ -302,7 +303,7 @@ impl<'a> Walk<'a> {
         let incident = &self.definition.incident;
         let path = &step.path;
         let why = format!("step `{path}` failed: {}", body.summary);
-        match self.definition.on_failure(step) {
+        let progress = match self.definition.on_failure(step) {
             OnFailure::Continue => Progress::Complete,
             OnFailure::Stop => {
                 self.stop.get_or_insert(why);
@@ -316,7 +317,17 @@ impl<'a> Walk<'a> {
                 let hint = format!("firebreak playbook undo {path} --incident {incident}");
                 self.hold_with(step, why, hint, body.code.clone())
             }
+        };
+        // A gate is opened by decisions alone, and a run that stopped takes no word; of anything else a person may know better.
+        if let Some(held) = self.held.last_mut()
+            && held.path == path.as_str()
+            && step.kind != Kind::Approve
+        {
+            held.or = Some(format!(
+                "firebreak incident resolve {path} --as ran --reason TEXT --incident {incident}"
+            ));
         }
+        progress
     }
 
     /// Complete; its milestone first, where it has one that is not stamped.
@@ -328,7 +339,8 @@ impl<'a> Walk<'a> {
             .journal
             .step(step.path.as_str())
             .is_some_and(|r| r.milestones.iter().any(|m| m == milestone.name.as_str()));
-        if stamped {
+        let said_before = milestone.name == Milestone::Declared && self.journal.declared;
+        if stamped || said_before {
             return Progress::Complete;
         }
         let path = step.path.clone();
@@ -339,11 +351,15 @@ impl<'a> Walk<'a> {
         let incident = &self.definition.incident;
         self.held.push(Held {
             path: step.path.to_string(),
-            why: format!("step `{}` is in doubt: {known}", step.path),
-            hint: format!(
-                "firebreak incident resolve {} --as FOUND --reason TEXT --incident {incident}  (FOUND is ran, did-not-run or retry)",
+            why: format!(
+                "step `{}` is in doubt: {known}; FOUND is ran, did-not-run or retry",
                 step.path
             ),
+            hint: format!(
+                "firebreak incident resolve {} --as FOUND --reason TEXT --incident {incident}",
+                step.path
+            ),
+            or: None,
             code: Some("FB0602".into()),
             doubt: true,
         });
@@ -366,6 +382,7 @@ impl<'a> Walk<'a> {
             path: step.path.to_string(),
             why,
             hint,
+            or: None,
             code,
             doubt: false,
         });
@@ -384,7 +401,8 @@ fn is_simulated(step: &Step) -> bool {
     child || step.drill_or_default() == DrillMode::Simulate
 }
 
-fn fill_code(error: &FillError) -> &'static str {
+/// The code of a value that cannot be filled in.
+pub(super) fn fill_code(error: &FillError) -> &'static str {
     match error {
         FillError::Unset(_) => "FB0605",
         FillError::Secret(_) => "FB0322",

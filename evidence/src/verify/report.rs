@@ -82,8 +82,8 @@ const OUT_OF_SCOPE: [(&str, &str, &str); 10] = [
     ),
     (
         "C17",
-        "approvals are checked by firebreak, which holds the signers",
-        "firebreak verify",
+        "firebreak checked each approval when it was given; no verifier checks it again",
+        "ssh-keygen -Y verify -f trust/allowed_signers -I PRINCIPAL -n approval@firebreak -s TEXT.sig < TEXT, with text and signature of each gate.decided entry; a drill's are of approval-drill@firebreak",
     ),
     (
         "C20",

@@ -129,15 +129,16 @@ impl Action for RunCanary {
             ..Preview::default()
         };
         bind_cluster(cluster, &mut preview).await?;
-        preview.changes = vec![
-            format!("two throw-away pods of ours in `{HANDS}` on the pod's node"),
-            "a deny policy on them, removed again".into(),
-        ];
         if args.probe_image.is_none() {
-            preview
-                .cannot
-                .push("no `probe_image` is configured: the canary will not run".into());
+            let why = "no `probe_image` is configured: the canary will not run";
+            preview.cannot.push(why.into());
+            preview.idle = Some(why.into());
+            return Ok(preview);
         }
+        preview.changes = vec![
+            format!("run two throw-away pods of ours in `{HANDS}` on the pod's node"),
+            "put a deny policy on them, and remove it again".into(),
+        ];
         Ok(preview)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! *Effect*: `spec.unschedulable` and our taint `firebreak/quarantine=<id>:NoSchedule`. Never a drain, never `NoExecute`: both delete
 //! evidence.
-//! *Undo*: our taint off; schedulable again where it was.
+//! *Undo*: our taint off; schedulable again where it was. A node that another containment cordoned counts as done and is left to it.
 //! *What it disturbs*: nothing that runs. DaemonSets and pods with `nodeName` still come; autoscalers may want to remove the node.
 //! *Permissions*: nodes get/patch.
 //! *Cost and time*: one write.
@@ -104,7 +104,11 @@ impl Action for CordonNode {
         let key = format!("node {}", node.name);
         preview.binding.insert(key, node.uid.clone());
         let change = change(cx, &node, None);
-        preview.already = change.before == change.written;
+        let other = held_by(cx, &node)?;
+        preview.already = change.before == change.written || other.is_some();
+        if let Some(other) = &other {
+            preview.warnings.push(left_to(&node.name, other));
+        }
         if !preview.already {
             preview.changes.push(format!("cordon node {}", node.name));
             let written = send(cluster, &change, WriteMode::Preview).await?;
@@ -132,6 +136,11 @@ impl Action for CordonNode {
             Some(live) => by_name(cx, &live.object.name).await?,
             None => the_node(cx, &args).await?,
         };
+        if begun.is_none()
+            && let Some(other) = held_by(cx, &node)?
+        {
+            return Ok(others(&node.name, &other));
+        }
         let change = change(cx, &node, begun);
         let was = change.before.get("unschedulable").cloned().flatten();
         if begun.is_some_and(|l| l.seen) && now(cx, &node) == change.written {
@@ -144,10 +153,14 @@ impl Action for CordonNode {
         Ok(answer(&node.name, was.as_deref()))
     }
 
-    async fn observe(&self, cx: &Context, _: &Value) -> Result<Observed, ActionError> {
+    async fn observe(&self, cx: &Context, value: &Value) -> Result<Observed, ActionError> {
         let journal = Journal::of(&cx.ledger.history()?);
         let Some(live) = of_this_step(cx, &journal) else {
-            return Ok(Observed::NotDone);
+            let node = the_node(cx, &args(value)?).await?;
+            return Ok(match held_by(cx, &node)? {
+                Some(other) => Observed::Done(others(&node.name, &other)),
+                None => Observed::NotDone,
+            });
         };
         let node = by_name(cx, &live.object.name).await?;
         if now(cx, &node) == live.written {
@@ -202,6 +215,40 @@ fn of_this_step<'j>(cx: &Context, journal: &'j Journal) -> Option<&'j Live> {
         .live
         .iter()
         .find(|l| l.what == CORDON && l.is_of(&cx.run, &cx.step))
+}
+
+/// The containment that holds this node already: a taint has one value for its key and effect, so ours cannot stand beside it.
+fn held_by(cx: &Context, node: &Node) -> Result<Option<String>, ActionError> {
+    let own = of_step(cx);
+    let value = |t: &String| {
+        let value = t.strip_prefix("firebreak/quarantine=")?;
+        value.strip_suffix(":NoSchedule").map(str::to_owned)
+    };
+    let other = node.taints.iter().filter_map(value).find(|v| *v != own);
+    match other {
+        Some(other) if !node.unschedulable => Err(ActionError::new(
+            Class::Refused,
+            format!(
+                "node {} has the taint of containment {other}, and somebody uncordoned it since",
+                node.name
+            ),
+        )
+        .hint(format!("kubectl cordon {}, then again", node.name))),
+        other => Ok(other),
+    }
+}
+
+fn left_to(node: &str, other: &str) -> String {
+    format!(
+        "node {node} was cordoned by containment {other}: it counts as done, ends with that one, and an undo of this step leaves it"
+    )
+}
+
+fn others(node: &str, other: &str) -> Applied {
+    Applied {
+        summary: left_to(node, other),
+        ..answer(node, Some("true"))
+    }
 }
 
 fn now(cx: &Context, node: &Node) -> Fields {

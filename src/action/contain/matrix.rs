@@ -122,7 +122,7 @@ pub(super) fn verdict(
 }
 
 /// What open connections mean, and what ends them. Printed, never run: the node is not ours.
-pub(super) fn open_words(open: usize, node: &str, addresses: &[String]) -> String {
+pub(super) fn open_words(pod: &str, open: usize, node: &str, addresses: &[String]) -> String {
     let commands: Vec<String> = addresses
         .iter()
         .flat_map(|a| {
@@ -131,8 +131,8 @@ pub(super) fn open_words(open: usize, node: &str, addresses: &[String]) -> Strin
         })
         .collect();
     format!(
-        "denied for new flows only: {open} connection(s) that were open stay open; to end them: on node {node} {}, then prove again \
-         (a connection that says nothing looks open until it tries to), or delete the pod after its bag verifies",
+        "denied for new flows only: {open} connection(s) that were open stay open; to end them: on node {node} {}, then prove again with \
+         `firebreak contain pod {pod}` (a connection that says nothing looks open until it tries to), or delete the pod after its bag verifies",
         commands.join(" and ")
     )
 }
@@ -185,6 +185,16 @@ mod tests {
         assert_eq!(verdict(&[], &[]).0, "not-proven");
         let through = cell("egress", "open", "open", "open");
         assert_eq!(verdict(&[out, into, through], &[]).0, "not-contained");
+    }
+
+    #[test]
+    fn what_ends_open_connections_and_proves_again_can_be_typed() {
+        let said = open_words("shop/web-0", 1, "node-1", &["10.0.0.7".into()]);
+        assert!(
+            said.contains("`conntrack -D -s 10.0.0.7`")
+                && said.contains("`firebreak contain pod shop/web-0`"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -201,6 +201,7 @@ fn table_to_proof(
         table.sockets.established.iter().partition(is_cut);
     if !open.is_empty() {
         why.push(matrix::open_words(
+            &place(pod),
             open.len(),
             &table.node,
             &table.addresses,

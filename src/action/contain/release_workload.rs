@@ -104,6 +104,7 @@ impl Action for ReleaseWorkload {
         };
         bind_cluster(cluster, &mut preview).await?;
         if args.keep {
+            preview.already = to_take_back(&cx.ledger.history()?, &args.name()).is_empty();
             preview.changes = vec!["remove our throw-away pods; the pod stays isolated".into()];
             return Ok(preview);
         }

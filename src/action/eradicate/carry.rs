@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::incident::kind;
 use crate::incident::rotate::RotateIntent;
-use crate::port::{Estate, LedgerError};
+use crate::port::{CallerIdentity, Estate, LedgerError};
 use crate::rotation::call::Change;
 use crate::rotation::journal::{ItemJournal, NEW_ATTEMPT, TAKEN_UP};
 use crate::rotation::machine::{self, Ending, Next, Seen, Shared, Turn};
@@ -35,6 +35,8 @@ pub(super) struct Rotation {
     pub(super) plan: Arc<RotationPlan>,
     pub(super) estate: Estate,
     pub(super) writer: Writer,
+    /// Who this run acts as.
+    pub(super) me: CallerIdentity,
     /// Runner epoch.
     pub(super) epoch: u64,
     pub(super) rollouts: Rollouts,

@@ -47,18 +47,19 @@ impl From<LedgerError> for NotRun {
 pub(super) async fn run(
     rotation: Arc<Rotation>,
     journals: BTreeMap<String, ItemJournal>,
-    owner: &str,
 ) -> Result<Endings, NotRun> {
     let clock = rotation.cx.ports.clock.clone();
     let terms = LeaseTerms {
         what: format!("account/{}", rotation.plan.account),
-        owner: owner.to_owned(),
+        owner: rotation.me.arn.clone(),
         run: rotation.cx.run.to_string(),
         epoch: rotation.epoch,
         expires: clock.now() + LEASE,
     };
     let leases = rotation.estate.leases.clone();
-    let claimed = leases.claim(&terms, clock.now()).await;
+    let claimed = rotation
+        .patiently_change(|| leases.claim(&terms, clock.now()))
+        .await;
     let held = match claimed.map_err(NotRun::Lease)? {
         Claim::Ours(held) => held,
         Claim::Theirs(terms) => return Err(NotRun::Leased(terms)),

@@ -7,7 +7,7 @@
 //! (`plan_select`) and guarded (`plan_guards`), and `plan_items`, `plan_keys`, `plan_passwords` make an item of each credential.
 //!
 //! [`crate::rotation`] decides what comes next for each credential; this room does it. `carry` walks one item: ask the machine, make the
-//! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `observe` looks
+//! intent durable (`writer`), fill in what the change needs (`prepare`), send it (`perform`), write the outcome (`record`), ask again. `guard` stands before each kill. `observe` looks
 //! at the world after a crash, `verify`, `prove` and `scan` do the looks that a machine asks for, `rollouts` and `restart` restart a
 //! workload once for all items that feed it, `fleet` runs them side by side: kills of an emergency first, a graceful rotation behind a canary.
 //!
@@ -19,6 +19,7 @@ mod contents;
 mod draft_map;
 mod fleet;
 mod gather;
+mod guard;
 mod hand;
 mod holders;
 mod observe;

@@ -88,6 +88,7 @@ impl Rotation {
         at: &mut Carrier,
         change: &Change,
     ) -> Result<Prepared, Problem> {
+        self.guard(&change.call)?;
         let mut intent = self.intent(at, change);
         let load = match &change.call {
             Call::CreateKey { user } => {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::incident::clock_text;
-use crate::port::{Principal, ProbeAnswer, ProbeCall, Secret, Session, Signer};
+use crate::port::{PortError, Principal, ProbeAnswer, ProbeCall, Secret, Session, Signer};
 use crate::rotation::machine::role_sessions::{AGAIN, REVOKED, TRUST_FIXED};
 use crate::rotation::plan::What;
 use crate::rotation::sessions;
@@ -37,12 +37,18 @@ impl Rotation {
         for region in self.endpoints() {
             let mut in_a_row = 0;
             while in_a_row < waits.prove_times {
-                last = self.key_answer(key, secret.as_ref(), region.clone()).await;
-                if last == DEAD {
-                    in_a_row += 1;
-                    refusals += 1;
-                } else {
-                    in_a_row = 0;
+                match self.key_answer(key, secret.as_ref(), region.clone()).await {
+                    Ok(code) if code == DEAD => {
+                        last = code;
+                        in_a_row += 1;
+                        refusals += 1;
+                    }
+                    Ok(code) => {
+                        last = code;
+                        in_a_row = 0;
+                    }
+                    // No answer says nothing about the key.
+                    Err(e) => last = e.cause.as_str().into(),
                 }
                 spent += waits.prove_apart_ms.max(LEAST_MS);
                 if spent > waits.prove_cap_ms || self.halted() {
@@ -80,7 +86,7 @@ impl Rotation {
         key: &str,
         secret: Option<&Secret>,
         region: Option<String>,
-    ) -> String {
+    ) -> Result<String, PortError> {
         let answer = match secret {
             Some(secret) => {
                 let signer = Signer {
@@ -93,13 +99,10 @@ impl Rotation {
             }
             None => self.estate.cloud.probe_without_secret(key, region).await,
         };
-        match answer {
-            Ok(answer) => match answer.value {
-                ProbeAnswer::Works(_) => "answered".into(),
-                ProbeAnswer::Refused { code, .. } => code,
-            },
-            Err(e) => e.cause.as_str().into(),
-        }
+        Ok(match answer?.value {
+            ProbeAnswer::Works(_) => "answered".into(),
+            ProbeAnswer::Refused { code, .. } => code,
+        })
     }
 
     /// The changed trust reads back as planned, twice apart.

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::action::registry::{ActionSpec, Sample, UndoSpec, Use, check_as, read_as};
 use crate::action::{Action, ActionError, Applied, Class, Context, Observed, Preview};
 use crate::incident::{Effect, Phase};
-use crate::port::Estate;
+use crate::port::{CallerIdentity, Estate};
 use crate::rotation::machine::Ending;
 use crate::rotation::plan::RotationPlan;
 use crate::rotation::words::{Reason, Terminal};
@@ -100,11 +100,15 @@ impl Action for RotateCredentials {
 
     async fn apply(&self, cx: &Context, args: &Value) -> Result<Applied, ActionError> {
         let plan = Arc::new(pinned(cx, args)?);
+        if plan.items.is_empty() {
+            let message = "the rotation plan has no item: there is nothing to replace";
+            return Err(ActionError::new(Class::Refused, message).code("FB3001"));
+        }
         expired(cx, &plan)?;
-        let rotation = rotation(cx, plan.clone())?;
+        let me = estate(cx)?.cloud.identity().await?.value;
+        let rotation = rotation(cx, plan.clone(), me)?;
         let journals = fleet::journals(&cx.ledger.history()?, cx.run.as_str());
-        let owner = me(cx).await?;
-        let endings = fleet::run(Arc::new(rotation), journals, &owner)
+        let endings = fleet::run(Arc::new(rotation), journals)
             .await
             .map_err(not_run)?;
         finish(cx, &plan, &endings)
@@ -197,7 +201,11 @@ fn expired(cx: &Context, plan: &RotationPlan) -> Result<(), ActionError> {
     }
 }
 
-fn rotation(cx: &Context, plan: Arc<RotationPlan>) -> Result<Rotation, ActionError> {
+fn rotation(
+    cx: &Context,
+    plan: Arc<RotationPlan>,
+    me: CallerIdentity,
+) -> Result<Rotation, ActionError> {
     let estate = estate(cx)?.clone();
     let history = cx.ledger.history()?;
     let mut journals = fleet::journals(&history, cx.run.as_str());
@@ -206,6 +214,7 @@ fn rotation(cx: &Context, plan: Arc<RotationPlan>) -> Result<Rotation, ActionErr
     Ok(Rotation {
         cx: cx.clone(),
         writer: Writer::new(cx.ledger.clone()),
+        me,
         epoch: u64::from(cx.attempt),
         rollouts,
         ours: Mutex::default(),
@@ -219,10 +228,6 @@ fn rotation(cx: &Context, plan: Arc<RotationPlan>) -> Result<Rotation, ActionErr
 /// What rotation works on, or an error that says how to give it.
 pub(super) fn estate(cx: &Context) -> Result<&Estate, ActionError> {
     cx.estate()
-}
-
-async fn me(cx: &Context) -> Result<String, ActionError> {
-    Ok(estate(cx)?.cloud.identity().await?.value.arn)
 }
 
 fn not_run(e: NotRun) -> ActionError {

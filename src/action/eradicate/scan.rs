@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use crate::port::{Principal, TrailBy, TrailEvent, TrailQuery};
+use crate::port::{Cause, PortError, Principal, TrailBy, TrailEvent, TrailQuery};
 use crate::rotation::machine::access_key::{CHAIN_REVOKED, FOREIGN_KEY, SESSIONS_DENIED};
 use crate::rotation::plan::{AccessKey, What};
 
@@ -41,7 +41,7 @@ impl Rotation {
     }
 
     async fn scan(&self, user: &str, planned: &AccessKey) -> Result<(), Found> {
-        let unread = |e: crate::port::PortError| Found::not([("why", e.to_string())]);
+        let unread = |e: PortError| Found::not([("why", e.to_string())]);
         let keys = self.patiently(|| self.estate.cloud.access_keys(user)).await;
         let keys = keys.map_err(unread)?.value;
         let ours = self.ours.lock().map(|o| o.clone()).unwrap_or_default();
@@ -86,8 +86,15 @@ impl Rotation {
         let lag = self.plan.waits.trail_lag_ms;
         let since = at.journal.when(SESSIONS_DENIED, "");
         let passed = since.map_or(0, |t| (self.cx.ports.clock.now() - t).num_milliseconds());
-        self.wait(lag.saturating_sub(u64::try_from(passed).unwrap_or(0)))
-            .await;
+        let left = lag.saturating_sub(u64::try_from(passed).unwrap_or(0));
+        if left > self.plan.waits.poll_ms {
+            (self.cx.progress)(&format!(
+                "{}: the old key is dead and replaced; {} s more until the audit trail has caught up, then a last look for roles assumed with it (Ctrl-C parks, `rotate resume` looks)",
+                self.item(at.item).id,
+                left / 1_000
+            ));
+        }
+        self.wait(left).await;
         if self.halted() {
             return Found::not([("why", "the trail has not caught up".into())]);
         }
@@ -97,19 +104,52 @@ impl Rotation {
                 return Found::holds([("trail", format!("not readable: {e}"))]);
             }
         };
-        let open: BTreeSet<&str> = assumed
-            .iter()
-            .filter(|(role, when)| {
-                let t = at.journal.got(CHAIN_REVOKED, role, "t");
-                let t = t.and_then(|t| t.parse::<DateTime<Utc>>().ok());
-                t.is_none_or(|t| *when >= t)
-            })
-            .map(|(role, _)| role.as_str())
-            .collect();
-        if open.is_empty() {
+        let (mut open, mut protected) = (BTreeSet::new(), BTreeSet::new());
+        for (role, when) in &assumed {
+            let t = match self.revoked_until(at, role).await {
+                Ok(t) => t,
+                Err(e) => return Found::not([("why", e.to_string())]),
+            };
+            if t.is_some_and(|t| *when < t) {
+                continue;
+            }
+            let principal = Principal::Role(role.clone());
+            match self.protected(&principal) {
+                Some(_) => protected.insert(role.as_str()),
+                None => open.insert(role.as_str()),
+            };
+        }
+        if open.is_empty() && protected.is_empty() {
             return Found::holds([("assumed", assumed.len().to_string())]);
         }
-        Found::not([("roles", open.into_iter().collect::<Vec<_>>().join(","))])
+        let mut found = Found::not([]);
+        for (name, roles) in [("roles", open), ("protected", protected)] {
+            if !roles.is_empty() {
+                let roles: Vec<&str> = roles.into_iter().collect();
+                found.facts.insert(name.into(), roles.join(","));
+            }
+        }
+        found
+    }
+
+    /// Until when sessions of a role are denied: by us, or by whoever else put the deny there.
+    async fn revoked_until(
+        &self,
+        at: &Carrier,
+        role: &str,
+    ) -> Result<Option<DateTime<Utc>>, PortError> {
+        let ours = at.journal.got(CHAIN_REVOKED, role, "t");
+        let ours = ours.and_then(|t| t.parse::<DateTime<Utc>>().ok());
+        let principal = Principal::Role(role.to_owned());
+        let seen = self
+            .patiently(|| self.estate.cloud.principal(&principal))
+            .await;
+        match seen {
+            Ok(seen) => Ok(ours.max(t_in_place(&seen.value))),
+            // A role that is gone, or of another account, has no sessions that we could deny.
+            Err(e) if e.cause == Cause::NotFound => Ok(Some(DateTime::<Utc>::MAX_UTC)),
+            Err(e) => Err(e),
+        }
     }
 
     /// Roles that were assumed since the plan was made from the old key, the intruder's keys and the sessions that came of them, and when.
@@ -117,7 +157,7 @@ impl Rotation {
         &self,
         at: &Carrier,
         planned: &AccessKey,
-    ) -> Result<Vec<(String, DateTime<Utc>)>, crate::port::PortError> {
+    ) -> Result<Vec<(String, DateTime<Utc>)>, PortError> {
         let mut open: Vec<String> = vec![planned.old.clone()];
         open.extend(
             at.journal
@@ -140,7 +180,7 @@ impl Rotation {
         Ok(assumed)
     }
 
-    async fn made_with(&self, id: &str) -> Result<Vec<TrailEvent>, crate::port::PortError> {
+    async fn made_with(&self, id: &str) -> Result<Vec<TrailEvent>, PortError> {
         let created = self.plan.created.parse::<DateTime<Utc>>();
         let now = self.account_now().await;
         let mut query = TrailQuery {

@@ -82,22 +82,27 @@ impl Rotation {
             token: None,
         };
         let waits = &self.plan.waits;
-        let (mut failures, mut spent) = (0u32, 0u64);
+        let (mut failures, mut unanswered, mut spent) = (0u32, 0u32, 0u64);
         for region in self.endpoints() {
             let call = ProbeCall::CallerIdentity { region };
             let mut in_a_row = 0;
             while in_a_row < waits.verify_times {
                 match self.estate.cloud.probe(&signer, &call).await {
                     Ok(answer) if matches!(answer.value, ProbeAnswer::Works(_)) => in_a_row += 1,
-                    _ => {
+                    Ok(_) => {
                         in_a_row = 0;
                         failures += 1;
                     }
+                    // No answer says nothing about the key.
+                    Err(_) => unanswered += 1,
                 }
                 spent += waits.verify_apart_ms.max(1);
-                let late = spent > waits.verify_cap_ms * 2 || failures > 4 * CAP;
+                let late = spent > waits.verify_cap_ms * 2 || failures + unanswered > 4 * CAP;
                 if late || self.halted() {
-                    return Found::not([("failures", failures.to_string())]);
+                    return Found::not([
+                        ("failures", failures.to_string()),
+                        ("unanswered", unanswered.to_string()),
+                    ]);
                 }
                 if in_a_row < waits.verify_times {
                     self.wait(waits.verify_apart_ms).await;

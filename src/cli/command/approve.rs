@@ -9,21 +9,25 @@ use crate::cli::compose::engine;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::{clean, clean_line};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::Decision;
 use crate::incident::{RunId, StepPath};
-use crate::run::Engine;
+use crate::run::{About, Engine};
 
 use super::playbook::paths;
+use super::run_choice::{RunArg, choose, has_several_open, with_run};
 
 /// Arguments of `playbook approve`.
 #[derive(Debug, clap::Args)]
 pub struct ApproveArgs {
-    /// Run; the open one if not named
-    #[arg(long, value_name = "RUN")]
-    run: Option<String>,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
+    /// Decide about taking the steps back, not about carrying them out
+    #[arg(long)]
+    undo: bool,
     /// Steps; all that wait for a decision if none is named
     #[arg(long, value_name = "PATH")]
     step: Vec<String>,
@@ -63,10 +67,13 @@ pub async fn run(session: &Session, args: &ApproveArgs) -> CliResult {
         Arc::new(Terminal::new(session.out, Given::Nothing)),
         None,
     )?;
-    let run = match &args.run {
-        Some(run) => RunId::parse(run).map_err(|e| CliError::usage(e.to_string()))?,
-        None => super::run::only_run(&engine, custody.id())?,
-    };
+    let run = run_of(&engine, &custody, args)?;
+    if args.undo && custody.opened().policy == "solo" {
+        return Err(CliError::usage(
+            "under policy `solo` an undo takes no signature: it is confirmed when it is asked for",
+        )
+        .hint("firebreak playbook undo STEP"));
+    }
     if custody.opened().policy == "solo" && args.import.is_none() {
         return typed(session, &custody, &engine, &run, args);
     }
@@ -89,16 +96,90 @@ pub async fn run(session: &Session, args: &ApproveArgs) -> CliResult {
         .iter()
         .map(|(path, _)| path.to_string())
         .collect();
-    session.out.answer(clean(&format!(
+    session.out.answer(clean_line(&format!(
         "{} by {} for {}",
         args.decision,
         accepted.text.principal,
         steps.join(", ")
     )));
-    session
-        .out
-        .answer(format!("next: firebreak resume {}", custody.id()));
-    Ok(Exit::Ok)
+    let next = after(&engine, &custody, &run, args)?;
+    session.out.answer(format!("next: {next}"));
+    let decided = Decided {
+        principal: &accepted.text.principal,
+        decision: accepted.text.decision,
+        steps,
+        next,
+    };
+    decided.tell(session, &custody, &run)
+}
+
+/// A decision as a document.
+struct Decided<'a> {
+    principal: &'a str,
+    decision: Decision,
+    steps: Vec<String>,
+    next: String,
+}
+
+impl Decided<'_> {
+    fn tell(&self, session: &Session, custody: &Custody, run: &RunId) -> CliResult {
+        if session.out.json {
+            session.out.document(&json!({
+                "schema": "firebreak/decided/v1", "incident": custody.id(), "run": run, "decision": self.decision, "principal": self.principal, "steps": self.steps, "next": self.next,
+            }))?;
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// What comes after a decision: a planned run begins, another goes on, an undo is carried out.
+fn after(
+    engine: &Engine,
+    custody: &Custody,
+    run: &RunId,
+    args: &ApproveArgs,
+) -> Result<String, CliError> {
+    let id = custody.id();
+    Ok(if args.undo {
+        let steps = args.step.join(" ");
+        format!("firebreak playbook undo {steps} --run {run} --incident {id}")
+    } else if engine.planned_runs()?.contains(run) {
+        format!("firebreak playbook apply {run} --incident {id}")
+    } else {
+        let next = format!("firebreak resume {id}");
+        if has_several_open(&custody.history()?) {
+            with_run(&next, run)
+        } else {
+            next
+        }
+    })
+}
+
+/// The run that is named, else the only one, planned or begun, in which all of these steps can be decided about.
+fn run_of(engine: &Engine, custody: &Custody, args: &ApproveArgs) -> Result<RunId, CliError> {
+    let steps = paths(&args.step)?;
+    let mut all = engine.planned_runs()?;
+    all.extend(if args.undo {
+        engine.runs()?
+    } else {
+        engine.open_runs()?
+    });
+    let can = |run: &RunId| {
+        engine.gates_of(run, about(args)).is_ok_and(|gates| {
+            !gates.is_empty() && steps.iter().all(|s| gates.iter().any(|g| g.step == *s))
+        })
+    };
+    choose(
+        custody.id(),
+        &args.run,
+        &all,
+        "waits for this decision",
+        can,
+    )
+}
+
+fn about(args: &ApproveArgs) -> About {
+    if args.undo { About::Undo } else { About::Start }
 }
 
 /// One person decides by typing: what `solo` policy has instead of signatures.
@@ -147,10 +228,15 @@ fn typed(
             &shown_sha256,
         )?;
     }
-    session
-        .out
-        .answer(format!("decided; next: firebreak resume {}", custody.id()));
-    Ok(Exit::Ok)
+    let next = after(engine, custody, run, args)?;
+    session.out.answer(format!("decided; next: {next}"));
+    let decided = Decided {
+        principal: &session.actor.id,
+        decision,
+        steps: steps.iter().map(ToString::to_string).collect(),
+        next,
+    };
+    decided.tell(session, custody, run)
 }
 
 fn decision(word: &str) -> Result<Decision, CliError> {
@@ -189,7 +275,13 @@ async fn request(
     let decision = decision(&args.decision)?;
     let steps = paths(&args.step)?;
     let text = engine
-        .approval_text(run, &steps, principal, decision, args.reason.as_deref())?
+        .approval_text(
+            run,
+            (about(args), &steps),
+            principal,
+            decision,
+            args.reason.as_deref(),
+        )?
         .write();
     session.out.tell(clean(&text));
     let namespace = crate::plan::approval_text::namespace(engine.mode);
@@ -201,7 +293,14 @@ async fn request(
                 format!("cannot write `{}`: {e}", path.display()),
             )
         })?;
-        session.out.answer(format!("sign it: ssh-keygen -Y sign -f KEY -n {namespace} {0}\nthen:    firebreak playbook approve --import {0}", path.display()));
+        let path = path.display();
+        session.out.answer(clean_line(&format!(
+            "sign it: ssh-keygen -Y sign -f KEY -n {namespace} {path}"
+        )));
+        session.out.answer(clean_line(&format!(
+            "then:    firebreak playbook approve --import {path} --incident {}",
+            engine.incident
+        )));
         return Ok(None);
     }
     let key = args.key.as_ref().ok_or_else(|| {

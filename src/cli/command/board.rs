@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,8 @@ use crate::incident::body::{
 use crate::incident::clock_text::{seconds, span};
 use crate::incident::{Entry, History, Mode, Outcome, kind};
 
-use super::waits::{Wait, waits};
+use super::run::lines_of;
+use super::run_choice::{self, Waits};
 
 /// Where one run stands.
 struct RunState {
@@ -42,8 +44,8 @@ pub fn run(session: &Session) -> CliResult {
     for glance in &glances {
         let opened = session
             .open(&glance.id)
-            .and_then(|custody| Ok((custody.history()?, custody.place().to_owned())));
-        let (history, place) = match opened {
+            .and_then(|custody| Ok((custody.history()?, Arc::new(custody))));
+        let (history, custody) = match opened {
             Ok(opened) => opened,
             Err(e) => {
                 let verify = format!("firebreak verify --incident {}", glance.id);
@@ -56,9 +58,10 @@ pub fn run(session: &Session) -> CliResult {
                 continue;
             }
         };
+        let waiting = run_choice::waiting(session, &custody);
         let closed = history.of(kind::INCIDENT_CLOSED).next().is_some();
         if session.out.json {
-            let mut shown = document(&history, &place);
+            let mut shown = document(&history, custody.place(), &waiting);
             shown["wrong"] = json!(glance.wrong);
             documents.push(shown);
         } else if closed {
@@ -68,7 +71,7 @@ pub fn run(session: &Session) -> CliResult {
                 title(&history)
             )));
         } else {
-            lines(&history)
+            lines(&history, &waiting)
                 .iter()
                 .for_each(|l| session.out.answer(clean_line(l)));
             if let Some(wrong) = &glance.wrong {
@@ -80,7 +83,7 @@ pub fn run(session: &Session) -> CliResult {
                     glance.id
                 );
             } else if history.mode == Mode::Live || glances.iter().all(|g| g.mode == Mode::Drill) {
-                last = format!("next: {}", next(&history));
+                last = format!("next: {}", next(&history, &waiting));
             }
         }
     }
@@ -100,7 +103,7 @@ pub fn run(session: &Session) -> CliResult {
 }
 
 /// One incident in a few lines.
-pub fn lines(history: &History) -> Vec<String> {
+pub fn lines(history: &History, waiting: &Waits) -> Vec<String> {
     let mut lines = vec![format!(
         "{}  {}  {}  {} entries, since {}",
         history.incident,
@@ -149,21 +152,27 @@ pub fn lines(history: &History) -> Vec<String> {
         lines.push(format!("  STUCK       {}", stuck.summary));
     }
     for run in runs(history) {
-        lines.push(format!("  {}  {}  {}", run.run, run.playbook, run.state));
+        let waits = waiting.of(&run.run);
+        // What the park said is said again, and newer, by what waits.
+        let told = waits.iter().any(|w| run.state.contains(&w.why));
+        let state = if told { "PARKED" } else { &run.state };
+        lines.push(format!("  {}  {}  {state}", run.run, run.playbook));
+        lines.extend(waits.iter().flat_map(lines_of));
     }
-    for wait in waits(history) {
-        lines.push(format!("  waits for   {}: {}", wait.step, wait.what));
-        lines.push(format!("              {}", wait.command));
+    for unread in &waiting.unread {
+        lines.push(format!(
+            "  UNREADABLE  for whom it waits cannot be told: {unread}"
+        ));
     }
-    lines.push(format!("  next        {}", next(history)));
+    lines.push(format!("  next        {}", next(history, waiting)));
     lines
 }
 
 /// The same as a document.
-pub fn document(history: &History, place: &Path) -> Value {
+pub fn document(history: &History, place: &Path, waiting: &Waits) -> Value {
     let runs: Vec<_> = runs(history)
         .into_iter()
-        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next}))
+        .map(|r| json!({"run": r.run, "playbook": r.playbook, "state": r.state, "next": r.next, "waiting": waiting.of(&r.run)}))
         .collect();
     let released = released(history);
     let proofs: Vec<_> = proofs(history, |_| true)
@@ -174,14 +183,10 @@ pub fn document(history: &History, place: &Path) -> Value {
         .into_iter()
         .map(|(name, at)| json!({"name": name, "at": at}))
         .collect();
-    let waits: Vec<_> = waits(history)
-        .into_iter()
-        .map(|w| json!({"step": w.step, "what": w.what, "command": w.command}))
-        .collect();
     json!({
         "schema": "firebreak/incident/v1", "incident": history.incident, "mode": history.mode, "title": title(history), "folder": place,
         "fingerprint": history.fingerprint, "entries": history.entries.len(), "root": history.root, "milestones": milestones,
-        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "waits": waits, "proofs": proofs, "next": next(history),
+        "closed": history.of(kind::INCIDENT_CLOSED).next().is_some(), "runs": runs, "unreadable": waiting.unread, "proofs": proofs, "next": next(history, waiting),
     })
 }
 
@@ -294,16 +299,25 @@ fn runs(history: &History) -> Vec<RunState> {
 }
 
 /// The one command that helps most now. Whole and typable, with the incident's id: several may be open.
-pub fn next(history: &History) -> String {
+pub fn next(history: &History, waiting: &Waits) -> String {
     let id = &history.incident;
     if history.of(kind::INCIDENT_CLOSED).next().is_some() {
         return format!("firebreak verify --incident {id}");
     }
-    if let Some(Wait { command, .. }) = waits(history).into_iter().next() {
-        return command;
+    let open: Vec<_> = runs(history)
+        .into_iter()
+        .filter(|r| r.next.is_some())
+        .collect();
+    // What waits now is newer than what the park said.
+    if let Some(first) = open.iter().find_map(|r| waiting.of(&r.run).first()) {
+        return first.next.clone();
     }
-    if let Some(hint) = runs(history).into_iter().rev().find_map(|r| r.next) {
-        return hint;
+    if !waiting.unread.is_empty() {
+        return format!("firebreak verify --incident {id}");
+    }
+    if !open.is_empty() {
+        // What it was parked for is done.
+        return format!("firebreak resume {id}");
     }
     if let Some((bag, _)) = open_bags(history).into_iter().find(|(_, by_hand)| *by_hand) {
         let number = bag.trim_start_matches('0');

@@ -10,15 +10,15 @@ use crate::cli::compose::{engine, planner};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::{clean, clean_line};
 use crate::cli::session::{NewIncident, Session, read_line};
 use crate::cli::unopened::Unopened;
 use crate::custody::Custody;
-use crate::incident::body::MilestoneReached;
-use crate::incident::{Draft, IncidentId, Milestone, Mode, Severity, clock_text, kind};
+use crate::incident::{IncidentId, Mode, Severity, clock_text};
 use crate::plan::plan::{PlanFile, PlannedStep};
+use crate::plan::verdict::Verdict;
 use crate::playbook::embedded::{self, Embedded};
-use crate::port::{Cluster, Ledger as _};
+use crate::port::Cluster;
 use crate::run::{Confirmation, Confirmed, Engine, EngineError, RunEnd};
 
 use super::incident::checked;
@@ -118,27 +118,11 @@ impl Aim {
         });
         format!("{pods} pod(s) of {} by `{selector}`", self.namespace)
     }
-    /// What must be typed: one pod by its name at a terminal, everything else with its namespace.
-    fn word(&self, at_terminal: bool) -> String {
-        if at_terminal && self.pod.is_some() {
-            self.name().to_owned()
-        } else {
-            self.full()
-        }
-    }
+    /// What is typed, at a terminal and after `--confirm` alike: NS/POD. At the terminal, where the namespace has just been shown, the
+    /// pod's name alone will do.
     fn confirm(&self, session: &Session, given: Option<&str>) -> Result<(), CliError> {
-        let word = self.word(given.is_none() && session.out.can_ask);
-        session
-            .ask_to_type(&word, "contain it", given, "--confirm")
-            .map_err(|e| {
-                let hint = match &self.pod {
-                    Some(pod) => {
-                        format!("type {pod} when asked, or give --confirm {}", self.full())
-                    }
-                    None => format!("type {word} when asked, or give --confirm {word}"),
-                };
-                e.hint(hint)
-            })
+        let short = self.pod.as_deref();
+        session.ask_to_type_or((&self.full(), short), "contain it", given, "--confirm")
     }
     fn vars(&self, session: &Session, args: &PodArgs) -> BTreeMap<String, String> {
         let mut vars = BTreeMap::from([
@@ -315,39 +299,32 @@ impl Holder {
         aim: &Aim,
         began: DateTime<Utc>,
     ) -> Result<Arc<Custody>, CliError> {
-        let unopened = match self {
-            Holder::Taken(custody) => return Ok(custody),
-            Holder::New(unopened) => unopened,
-        };
         let target = crate::incident::body::Target::Cluster {
             context: answered.identity.context.clone(),
             server: answered.identity.server.clone(),
             uid: answered.identity.uid.clone(),
         };
-        let custody = session.create(NewIncident {
-            id: Some(unopened.id.clone()),
-            mode: unopened.mode,
+        let request = NewIncident {
+            id: Some(self.id().clone()),
+            mode: Mode::Live,
             title: format!("Containment of {}", aim.full()),
             severity: Severity::Sev2,
             source: None,
             targets: vec![target],
             policy: None,
-        })?;
-        let declared = MilestoneReached {
-            name: Milestone::Declared,
-            tier: None,
-            at: Some(clock_text::seconds(began)),
-            confidence: None,
-            by: "statement".into(),
+            declared: Some(clock_text::seconds(began)),
         };
-        custody.ledger().append(vec![
-            Draft::new(kind::MILESTONE, &declared).by(&session.actor),
-        ])?;
-        session.out.tell(format!(
+        if let Holder::Taken(custody) = self {
+            // One whose opening was cut off after its first entry is declared now.
+            session.finish_opening(&custody, &request)?;
+            return Ok(custody);
+        }
+        let custody = session.create(request)?;
+        session.out.tell(clean_line(&format!(
             "incident {} opened in {}",
             custody.id(),
             custody.place().display()
-        ));
+        )));
         Ok(Arc::new(custody))
     }
 }
@@ -364,6 +341,7 @@ fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, holder: &Holder) -> 
         id.version,
         id.uid
     );
+    let (mut cannot, mut warnings) = (Vec::new(), Vec::new());
     for step in &plan.plan.steps {
         let interesting = step
             .action
@@ -383,9 +361,16 @@ fn preview(answered: &Answered, aim: &Aim, plan: &PlanFile, holder: &Holder) -> 
             section(&mut text, "reaches beyond the pod", &step.blast_radius);
             text.push_str(&format!("  undo: {}\n", step.undo));
         }
-        section(&mut text, "cannot be proven or done here", &step.cannot);
-        section(&mut text, "warnings", &step.warnings);
+        // Several steps say the same; a person reads it once.
+        let new = |known: &[String], more: &[String]| -> Vec<String> {
+            let more = more.iter().filter(|l| !known.contains(l));
+            more.cloned().collect()
+        };
+        cannot.extend(new(&cannot, &step.cannot));
+        warnings.extend(new(&warnings, &step.warnings));
     }
+    section(&mut text, "cannot be proven or done here", &cannot);
+    section(&mut text, "warnings", &warnings);
     for missing in &plan.plan.missing {
         text.push_str(&format!(
             "  {} {}: {}\n",
@@ -439,9 +424,23 @@ async fn release(session: &Session, args: &ReleaseArgs) -> CliResult {
     let plan = planner
         .plan("release-pod.yaml", playbook.text.as_bytes(), &vars)
         .await?;
+    refuse_what_is_in_the_way(&plan)?;
+    if plan.plan.steps.iter().all(|s| s.verdict == Verdict::Skip) {
+        return Err(CliError::new(
+            Exit::Usage,
+            "FB0610",
+            format!(
+                "nothing of {namespace}/{name} is contained by {}: there is nothing to release",
+                custody.id()
+            ),
+        )
+        .hint(format!(
+            "firebreak incident status {} shows which pods are",
+            custody.id()
+        )));
+    }
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);
     session.out.tell(clean(&shown));
-    refuse_what_is_in_the_way(&plan)?;
     session.ask_to_type(
         custody.id().as_str(),
         &format!("release {namespace}/{name}"),
@@ -480,16 +479,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_typed_by_its_name_and_confirmed_with_its_namespace() {
-        let pod = aim(Some("web-7d9"), None);
-        assert_eq!(pod.word(true), "web-7d9");
-        assert_eq!(pod.word(false), "shop/web-7d9");
-    }
-
-    #[test]
-    fn many_pods_are_confirmed_with_their_namespace_everywhere() {
-        let many = aim(None, Some("app=web"));
-        assert_eq!(many.word(true), "shop/app=web");
-        assert_eq!(many.word(false), "shop/app=web");
+    fn what_is_contained_is_confirmed_with_its_namespace() {
+        assert_eq!(aim(Some("web-7d9"), None).full(), "shop/web-7d9");
+        assert_eq!(aim(None, Some("app=web")).full(), "shop/app=web");
     }
 }

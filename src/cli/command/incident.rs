@@ -5,11 +5,15 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{clean_line, grouped};
 use crate::cli::session::{NewIncident, Session};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use crate::custody::Custody;
 use crate::incident::body::{IncidentOpened, MilestoneReached, Note, RunCreated, WriteSeen};
 use crate::incident::clock_text::millis;
 use crate::incident::{Draft, History, IncidentId, Milestone, Mode, Severity, kind};
 use crate::port::Ledger as _;
+
+use super::run_choice::{self, RunArg};
 
 /// The longest text that stands in an entry.
 const TEXT_MAX: usize = 4096;
@@ -46,7 +50,7 @@ pub enum IncidentCommand {
     },
     /// State when a milestone was reached
     Milestone {
-        /// occurred, detected, acknowledged, aware, classified, declared, contained, eradicated, restored, verified
+        /// occurred, impact, detected, acknowledged, aware, classified, declared, contained, eradicated, restored, verified
         name: String,
         /// When, if not now (RFC 3339)
         #[arg(long)]
@@ -59,15 +63,15 @@ pub enum IncidentCommand {
     Answer(super::run::AnswerArgs),
     /// Decide what a step in doubt did
     Resolve(super::run::ResolveArgs),
-    /// Park the open run after its current steps
-    Park {
-        /// Why
-        reason: String,
-    },
+    /// Park an open run after its current steps
+    Park(super::run::ParkArgs),
     /// Go on with a run that was parked or cut off
     Resume {
         /// The incident's id
         id: Option<String>,
+        /// Which run
+        #[command(flatten)]
+        run: RunArg,
     },
     /// Close the incident and erase its key: nothing can be added afterwards
     Close {
@@ -101,12 +105,12 @@ pub fn run(session: &mut Session, command: &IncidentCommand) -> CliResult {
         } => milestone(session, name, at.as_deref(), confidence.as_deref()),
         IncidentCommand::Answer(args) => super::run::answer(session, args),
         IncidentCommand::Resolve(args) => super::run::resolve(session, args),
-        IncidentCommand::Park { reason } => super::run::park(session, reason),
-        IncidentCommand::Resume { id } => {
+        IncidentCommand::Park(args) => super::run::park(session, args),
+        IncidentCommand::Resume { id, run } => {
             if id.is_some() {
                 session.asked.clone_from(id);
             }
-            super::run::resume(session)
+            super::run::resume(session, run)
         }
         IncidentCommand::Close {
             note,
@@ -139,21 +143,12 @@ fn open(
         source,
         targets: Vec::new(),
         policy: None,
+        declared: None,
     })?;
-    let now = MilestoneReached {
-        name: Milestone::Declared,
-        tier: None,
-        at: None,
-        confidence: None,
-        by: "statement".into(),
-    };
-    custody
-        .ledger()
-        .append(vec![Draft::new(kind::MILESTONE, &now).by(&session.actor)])?;
-    custody.ledger().checkpoint()?;
+    let next = format!("firebreak contain pod NS/NAME --incident {}", custody.id());
     if session.out.json {
         session.out.document(&serde_json::json!({
-            "schema": "firebreak/incident/v1", "incident": custody.id(), "folder": custody.place(), "fingerprint": custody.opened().fingerprint, "policy": custody.opened().policy,
+            "schema": "firebreak/incident/v1", "incident": custody.id(), "folder": custody.place(), "fingerprint": custody.opened().fingerprint, "policy": custody.opened().policy, "next": next,
         }))?;
         return Ok(Exit::Ok);
     }
@@ -171,6 +166,7 @@ fn open(
     session.out.answer(
         "keep the fingerprint on paper, apart from this host: it is what a stranger verifies with",
     );
+    session.out.answer(format!("next        {next}"));
     Ok(Exit::Ok)
 }
 
@@ -180,13 +176,14 @@ fn status(session: &Session, id: Option<&str>) -> CliResult {
     }
     let id = IncidentId::parse(id.or(session.asked.as_deref()).unwrap_or_default())
         .map_err(|e| CliError::usage(e.to_string()))?;
-    let custody = session.open(&id)?;
+    let custody = Arc::new(session.open(&id)?);
     let history = custody.history()?;
-    let lines = super::board::lines(&history);
+    let waiting = run_choice::waiting(session, &custody);
+    let lines = super::board::lines(&history, &waiting);
     if session.out.json {
         session
             .out
-            .document(&super::board::document(&history, custody.place()))?;
+            .document(&super::board::document(&history, custody.place(), &waiting))?;
         return Ok(Exit::Ok);
     }
     lines.iter().for_each(|l| session.out.answer(clean_line(l)));
@@ -246,15 +243,8 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
     let custody = session.incident()?;
     custody.tell_late_seals()?;
     let open = custody.open_bags()?;
-    if let Some((number, _)) = open.first() {
-        return Err(CliError::new(
-            Exit::Parked,
-            "FB1205",
-            format!("bag {number:04} is still open"),
-        )
-        .hint(format!(
-            "firebreak evidence seal --bag {number}, or firebreak resume where a run opened it"
-        )));
+    if !open.is_empty() {
+        return Err(still_open(custody.id(), open.iter().map(|(n, _)| *n)));
     }
     let history = custody.history()?;
     if !custody.place().join("state/epoch.key").exists() {
@@ -263,7 +253,7 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
             custody.id(),
             custody.place().display()
         ));
-        return Ok(Exit::Ok);
+        return closed(session, &custody);
     }
     let left = unfinished(&history);
     if !left.is_empty() && !leave {
@@ -273,7 +263,7 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
             format!("not closed: {}", left.join("; ")),
         )
         .hint(
-            "finish it (firebreak resume, firebreak contain release NS/POD), or close with --leave",
+            "finish it: firebreak resume, firebreak contain release NS/POD, firebreak playbook undo STEP; or close with --leave",
         ));
     }
     if history.of(kind::INCIDENT_CLOSED).next().is_none() {
@@ -283,6 +273,9 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
             confirm,
             "--confirm",
         )?;
+    }
+    for what in &left {
+        session.out.answer(clean_line(&format!("left: {what}")));
     }
     let declared: Option<IncidentOpened> =
         history.bodies(kind::INCIDENT_OPENED).next().map(|(_, b)| b);
@@ -310,10 +303,38 @@ fn close(session: &Session, note: &str, leave: bool, confirm: Option<&str>) -> C
         clean_line(&title),
         custody.place().display()
     ));
+    closed(session, &custody)
+}
+
+/// Bags that stand in the way of closing, each with the command that seals it.
+fn still_open(id: &IncidentId, bags: impl Iterator<Item = u32>) -> CliError {
+    let (names, seals): (Vec<String>, Vec<String>) = bags
+        .map(|n| {
+            let seal = format!("firebreak evidence seal --bag {n} --incident {id}");
+            (format!("{n:04}"), seal)
+        })
+        .unzip();
+    let what = match names.as_slice() {
+        [one] => format!("bag {one} is still open"),
+        all => format!("bags {} are still open", all.join(", ")),
+    };
+    CliError::new(Exit::Parked, "FB1205", what).hint(format!(
+        "{}; where a run opened it: firebreak resume {id}",
+        seals.join("; ")
+    ))
+}
+
+/// A closed incident as a document.
+fn closed(session: &Session, custody: &Custody) -> CliResult {
+    if session.out.json {
+        session.out.document(&serde_json::json!({
+            "schema": "firebreak/incident/v1", "incident": custody.id(), "folder": custody.place(), "fingerprint": custody.opened().fingerprint, "policy": custody.opened().policy, "closed": true,
+        }))?;
+    }
     Ok(Exit::Ok)
 }
 
-/// What could not be finished or given back once the key is erased: open runs, and pods that are still isolated.
+/// What could not be finished or given back once the key is erased: open runs, pods that are still isolated, nodes that are still cordoned.
 fn unfinished(history: &History) -> Vec<String> {
     let ended: BTreeSet<&str> = history
         .of(kind::RUN_ENDED)
@@ -323,24 +344,21 @@ fn unfinished(history: &History) -> Vec<String> {
         .bodies::<RunCreated>(kind::RUN_CREATED)
         .filter(|(_, r)| !ended.contains(r.run.as_str()))
         .map(|(_, r)| format!("{} ({}) has not ended", r.run, r.playbook));
-    let mut isolated = BTreeMap::new();
-    for (_, seen) in history
-        .bodies::<WriteSeen>(kind::WRITE_SEEN)
-        .filter(|(_, w)| w.what == "label")
-    {
-        let pod = format!("{}/{}", seen.object.namespace, seen.object.name);
+    let mut in_force = BTreeMap::new();
+    for (_, seen) in history.bodies::<WriteSeen>(kind::WRITE_SEEN) {
+        let (namespace, name) = (&seen.object.namespace, &seen.object.name);
+        let what = match seen.what.as_str() {
+            "label" => format!("{namespace}/{name} is still isolated"),
+            "cordon" => format!("node {name} is still cordoned"),
+            _ => continue,
+        };
         if seen.reversal {
-            isolated.remove(&seen.object.uid);
-        } else {
-            isolated.insert(seen.object.uid, pod);
+            in_force.remove(&seen.object.uid);
+        } else if matches!(seen.verdict.as_str(), "written" | "already") {
+            in_force.insert(seen.object.uid, what);
         }
     }
-    runs.chain(
-        isolated
-            .into_values()
-            .map(|p| format!("{p} is still isolated")),
-    )
-    .collect()
+    runs.chain(in_force.into_values()).collect()
 }
 
 fn tell(session: &Session, id: &IncidentId, stored: &[crate::incident::Entry]) -> CliResult {
@@ -387,4 +405,50 @@ pub fn instant(text: &str) -> Result<String, CliError> {
             CliError::usage(format!("`{text}` is no time: {e}"))
                 .hint("for example 2026-11-24T22:15:00Z or 2026-11-24T23:15:00+01:00")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::{Actor, Entry, Refs};
+    use serde_json::json;
+
+    fn seen(what: &str, object: [&str; 3], reversal: bool) -> Entry {
+        let [namespace, name, uid] = object;
+        let object = json!({"kind": "Any", "namespace": namespace, "name": name, "uid": uid});
+        Entry {
+            seq: 0,
+            time: chrono::DateTime::UNIX_EPOCH,
+            kind: kind::WRITE_SEEN.into(),
+            actor: Actor::tool(),
+            target: None,
+            refs: Refs::default(),
+            body: json!({"object": object, "what": what, "seen": {}, "verdict": "written", "reversal": reversal}),
+            sha256: String::new(),
+            writer: 1,
+            clock_back_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_still_cordoned_is_in_the_way_of_closing_as_a_pod_is() {
+        let node = ["", "node-1", "n"];
+        let mut history = History {
+            incident: IncidentId::parse("INC-2031").expect("an id"),
+            mode: Mode::Live,
+            entries: vec![
+                seen("label", ["shop", "web-0", "p"], false),
+                seen("cordon", node, false),
+            ],
+            root: String::new(),
+            fingerprint: String::new(),
+        };
+        let both = [
+            "node node-1 is still cordoned",
+            "shop/web-0 is still isolated",
+        ];
+        assert_eq!(unfinished(&history), both);
+        history.entries.push(seen("cordon", node, true));
+        assert_eq!(unfinished(&history), both[1..]);
+    }
 }

@@ -92,10 +92,10 @@ fn line(e: &Entry) -> String {
     )
 }
 
-/// The first of these fields that the entry has, on one line.
+/// The first of these fields that the entry has. A line break in it is shown, not taken out: it was said so.
 fn text_of(e: &Entry, fields: &[&str]) -> Option<String> {
     let found = fields
         .iter()
         .find_map(|k| e.body.get(*k).and_then(|v| v.as_str()))?;
-    Some(found.replace(['\n', '\t'], " "))
+    Some(found.to_owned())
 }

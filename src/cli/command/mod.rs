@@ -16,5 +16,5 @@ pub mod policy;
 pub mod report;
 pub mod rotate;
 pub mod run;
+pub mod run_choice;
 pub mod verify;
-pub mod waits;

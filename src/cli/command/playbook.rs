@@ -13,7 +13,7 @@ use crate::cli::compose::{Outside, actions, engine};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::{clean, clean_line};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::{RunCreated, Target};
@@ -24,6 +24,7 @@ use crate::playbook::{self, Severity, embedded};
 use crate::run::{Confirmation, Confirmed};
 
 use super::run::{finish, tokio_run};
+use super::run_choice::{RunArg, choose};
 
 /// Arguments of `firebreak playbook`.
 #[derive(Debug, clap::Subcommand)]
@@ -68,7 +69,7 @@ pub enum PlaybookCommand {
     },
     /// Carry out a plan, or plan, show and ask
     Apply {
-        /// A plan (.json), a playbook file, or a name
+        /// A plan (.json, or the run id that `plan` printed), a playbook file, or a name
         plan: String,
         /// A variable: name=value (may repeat)
         #[arg(long, value_name = "NAME=VALUE")]
@@ -93,6 +94,9 @@ pub enum PlaybookCommand {
         /// The incident's id, typed, where there is no terminal
         #[arg(long, value_name = "ID")]
         confirm: Option<String>,
+        /// Which run
+        #[command(flatten)]
+        run: RunArg,
         /// Which cluster
         #[command(flatten)]
         cluster: ClusterArgs,
@@ -145,8 +149,9 @@ pub fn run(session: &Session, command: &PlaybookCommand) -> CliResult {
         PlaybookCommand::Undo {
             steps,
             confirm,
+            run,
             cluster,
-        } => tokio_run(undo(session, steps, confirm.as_deref(), cluster)),
+        } => tokio_run(undo(session, steps, confirm.as_deref(), run, cluster)),
     }
 }
 
@@ -357,8 +362,8 @@ async fn plan(
         executor,
     )?;
     let made = engine.plan(&file, &bytes, &vars).await?;
-    // The definition travels with the plan: `apply plan.json` pins exactly these bytes.
-    custody.keep(&format!("trust/{}.yaml", made.plan.playbook_sha256), &bytes)?;
+    // Kept before anybody is asked: people can decide about its run from now on, and `apply` pins exactly these bytes.
+    engine.keep_plan(&made, &bytes)?;
     let text = crate::plan::render::text(&made.plan, &made.digest);
     if let Some(path) = out {
         write_plan(path, &made)?;
@@ -367,12 +372,20 @@ async fn plan(
         session.out.document(&json!({"schema": "firebreak/planned/v1", "digest": made.digest, "plan": made.plan, "file": out}))?;
     }
     session.out.answer(clean(&text));
+    let run = &made.plan.run;
     if let Some(path) = out {
-        session.out.answer(format!(
-            "plan written to {}\nnext: firebreak playbook apply {0}",
-            path.display()
-        ));
+        session
+            .out
+            .answer(clean_line(&format!("plan written to {}", path.display())));
     }
+    let id = custody.id();
+    session.out.answer(format!(
+        "run {run}: people can decide before it begins, firebreak playbook approve --run {run} --incident {id}"
+    ));
+    session.out.answer(clean_line(&format!(
+        "next: firebreak playbook apply {} --incident {id}",
+        out.map_or_else(|| run.to_string(), |p| p.display().to_string())
+    )));
     if made.plan.missing.iter().any(|m| m.refuses) {
         let denied = made
             .plan
@@ -415,7 +428,9 @@ async fn apply(
         Arc::new(Terminal::new(session.out, Given::Nothing)),
         executor,
     )?;
-    let (plan, playbook) = if name.ends_with(".json") {
+    let (plan, playbook) = if let Ok(run) = RunId::parse(name) {
+        planner.kept_plan(&run)?
+    } else if name.ends_with(".json") {
         let bytes = std::fs::read(name).map_err(|e| {
             CliError::new(Exit::Usage, "FB1105", format!("cannot read `{name}`: {e}"))
         })?;
@@ -437,9 +452,8 @@ async fn apply(
     };
     let shown = crate::plan::render::text(&plan.plan, &plan.digest);
     session.out.tell(clean(&shown));
-    if let Some(missing) = plan.plan.missing.iter().find(|m| m.refuses) {
-        return Err(crate::run::EngineError::InTheWay(missing.clone()).into());
-    }
+    // Nobody is asked about a plan that would be refused afterwards.
+    planner.still_fits(&plan, &playbook).await?;
     let word = &plan.digest[..12];
     session.ask_to_type(word, "carry out this plan", confirm, "--confirm")?;
     let shown_sha256 = crate::plan::call::sha256_hex(shown.as_bytes());
@@ -483,6 +497,7 @@ async fn undo(
     session: &Session,
     steps: &[String],
     confirm: Option<&str>,
+    named: &RunArg,
     cluster: &ClusterArgs,
 ) -> CliResult {
     let custody = Arc::new(session.incident()?);
@@ -496,7 +511,9 @@ async fn undo(
         Arc::new(Terminal::new(session.out, Given::Nothing)),
         None,
     )?;
-    let run = last_run(&history)?;
+    let can = |run: &RunId| engine.undo_plan(run, &steps).is_ok_and(|p| !p.is_empty());
+    let all = all_runs(&history)?;
+    let run = choose(custody.id(), named, &all, "can take all of these back", can)?;
     let plan = engine.undo_plan(&run, &steps)?;
     let mut shown = String::new();
     for undo in &plan {
@@ -524,16 +541,19 @@ async fn undo(
     finish(session, &custody, &end)
 }
 
-/// The newest run, ended or not: what it did can still be taken back.
-fn last_run(history: &History) -> Result<RunId, CliError> {
-    let last = history.bodies::<RunCreated>(kind::RUN_CREATED).last();
-    last.and_then(|(_, r)| RunId::parse(&r.run).ok())
-        .ok_or_else(|| {
-            CliError::new(
-                Exit::Usage,
-                "FB0610",
-                format!("{} has no run", history.incident),
-            )
-            .hint("firebreak incident status shows where each run stands")
-        })
+/// Every run, ended or not, oldest first: what it did can still be taken back.
+fn all_runs(history: &History) -> Result<Vec<RunId>, CliError> {
+    let all: Vec<RunId> = history
+        .bodies::<RunCreated>(kind::RUN_CREATED)
+        .filter_map(|(_, r)| RunId::parse(&r.run).ok())
+        .collect();
+    if all.is_empty() {
+        return Err(CliError::new(
+            Exit::Usage,
+            "FB0610",
+            format!("{} has no run", history.incident),
+        )
+        .hint("firebreak incident status shows where each run stands"));
+    }
+    Ok(all)
 }

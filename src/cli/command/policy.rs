@@ -116,18 +116,11 @@ fn init(
         "policy team: {} people; incidents opened from now on pin these files",
         team.people.len()
     ));
-    Ok(Exit::Ok)
+    document(session)
 }
 
 fn show(session: &Session) -> CliResult {
     let (policy, trust) = current(session)?;
-    if session.out.json {
-        let files: Vec<&String> = trust.keys().collect();
-        session.out.document(
-            &serde_json::json!({"schema": "firebreak/policy/v1", "policy": policy, "files": files}),
-        )?;
-        return Ok(Exit::Ok);
-    }
     session.out.answer(format!("policy {policy}"));
     if let Some(bytes) = trust.get(FILES[0])
         && let Ok(people) = crate::plan::people::read_people(bytes)
@@ -140,6 +133,18 @@ fn show(session: &Session) -> CliResult {
                 p.roles.join(", ")
             ));
         }
+    }
+    document(session)
+}
+
+/// The policy in force as a document.
+fn document(session: &Session) -> CliResult {
+    if session.out.json {
+        let (policy, trust) = current(session)?;
+        let files: Vec<&String> = trust.keys().collect();
+        session.out.document(
+            &serde_json::json!({"schema": "firebreak/policy/v1", "policy": policy, "files": files}),
+        )?;
     }
     Ok(Exit::Ok)
 }
@@ -158,5 +163,5 @@ fn solo(session: &Session) -> CliResult {
     session.out.answer(
         "policy solo: one person, typed confirmations; incidents that are open keep theirs",
     );
-    Ok(Exit::Ok)
+    document(session)
 }

@@ -12,12 +12,15 @@ use crate::cli::compose::{engine, exit_of};
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::operator::{Given, Terminal};
-use crate::cli::output::clean;
+use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::Target;
-use crate::incident::{IncidentId, Mode, Outcome, RunId, StepPath};
-use crate::run::{Ending, Engine, RunEnd};
+use crate::incident::clock_text::millis;
+use crate::incident::{Entry, IncidentId, Mode, Outcome, RunId, StepPath};
+use crate::run::{Awaited, Ending, Engine, RunEnd, Waiting};
+
+use super::run_choice::{RunArg, has_several_open, name_run, open_run, waiting_run, with_run};
 
 /// Arguments of `incident answer`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +32,9 @@ pub struct AnswerArgs {
     /// It was not done
     #[arg(long)]
     failed: bool,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
     /// A value that the step asks for: name=value (may repeat)
     #[arg(long, value_name = "NAME=VALUE")]
     value: Vec<String>,
@@ -45,6 +51,19 @@ pub struct ResolveArgs {
     /// How you found out
     #[arg(long)]
     reason: String,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
+}
+
+/// Arguments of `incident park`.
+#[derive(Debug, clap::Args)]
+pub struct ParkArgs {
+    /// Why
+    reason: String,
+    /// Which run
+    #[command(flatten)]
+    run: RunArg,
 }
 
 /// What a person found about a step in doubt.
@@ -59,28 +78,11 @@ pub enum Found {
 }
 
 /// An engine that only writes what people say: it needs no cluster.
-fn ledger_engine(session: &Session) -> Result<(Arc<Custody>, Engine, RunId), CliError> {
+fn ledger_engine(session: &Session) -> Result<(Arc<Custody>, Engine), CliError> {
     let custody = Arc::new(session.incident()?);
     let terminal = Arc::new(Terminal::new(session.out, Given::Nothing));
     let engine = engine(session, &custody, None, terminal, None)?;
-    let run = only_run(&engine, custody.id())?;
-    Ok((custody, engine, run))
-}
-
-/// The newest run that is open.
-///
-/// # Errors
-/// When none is.
-pub fn only_run(engine: &Engine, id: &IncidentId) -> Result<RunId, CliError> {
-    let open = engine.open_runs()?;
-    open.last().cloned().ok_or_else(|| {
-        CliError::new(
-            Exit::Usage,
-            "FB0610",
-            format!("{id} has no run that is open"),
-        )
-        .hint("firebreak playbook list shows what can be run")
-    })
+    Ok((custody, engine))
 }
 
 fn step(text: &str) -> Result<StepPath, CliError> {
@@ -97,60 +99,90 @@ pub fn answer(session: &Session, args: &AnswerArgs) -> CliResult {
         values.insert(name.to_owned(), value.to_owned());
     }
     let text = checked(&args.text)?;
-    let (custody, engine, run) = ledger_engine(session)?;
+    let path = step(&args.step)?;
+    let (custody, engine) = ledger_engine(session)?;
+    let asked = [Awaited::Answer];
+    let run = waiting_run(&engine, custody.id(), &args.run, path.as_str(), &asked)?;
     let outcome = if args.failed {
         Outcome::Failed
     } else {
         Outcome::Done
     };
-    engine.answer(
-        &run,
-        &step(&args.step)?,
-        &session.actor,
-        &text,
-        outcome,
-        &values,
-    )?;
-    session.out.answer(format!(
-        "answered {}; next: firebreak resume {}",
-        clean(&args.step),
-        custody.id()
-    ));
-    Ok(Exit::Ok)
+    let answered = engine.answer(&run, &path, &session.actor, &text, outcome, &values);
+    let entry = answered.map_err(|e| {
+        let waits = engine.status(&run).map(|end| end.waiting);
+        let mut waits = waits.unwrap_or_default().into_iter();
+        match waits.find(|w| w.step == path.as_str()) {
+            Some(w) => CliError::from(e).hint(w.next),
+            None => CliError::from(e),
+        }
+    })?;
+    said(
+        session,
+        &custody,
+        (&run, &entry),
+        &format!("answered {path}"),
+    )
 }
 
 /// Decides what a step in doubt did.
 pub fn resolve(session: &Session, args: &ResolveArgs) -> CliResult {
     let reason = checked(&args.reason)?;
-    let (custody, engine, run) = ledger_engine(session)?;
+    let path = step(&args.step)?;
+    let (custody, engine) = ledger_engine(session)?;
+    let open = [Awaited::Verdict, Awaited::Person];
+    let run = waiting_run(&engine, custody.id(), &args.run, path.as_str(), &open)?;
     let verdict = match args.as_ {
         Found::Ran => "ran",
         Found::DidNotRun => "did-not-run",
         Found::Retry => "retry",
     };
-    engine.resolve(&run, &step(&args.step)?, &session.actor, verdict, &reason)?;
-    session.out.answer(format!(
-        "resolved {} as {verdict}; next: firebreak resume {}",
-        clean(&args.step),
-        custody.id()
-    ));
+    let entry = engine.resolve(&run, &path, &session.actor, verdict, &reason)?;
+    let what = format!("resolved {path} as {verdict}");
+    said(session, &custody, (&run, &entry), &what)
+}
+
+/// Parks an open run.
+pub fn park(session: &Session, args: &ParkArgs) -> CliResult {
+    let reason = checked(&args.reason)?;
+    let (custody, engine) = ledger_engine(session)?;
+    let run = open_run(&engine, custody.id(), &args.run)?;
+    let what = if engine.is_carried_out(&run)? {
+        format!("{run} parks after what runs now")
+    } else if engine.pinned(&run)?.1.parked.is_some() {
+        format!("{run} was parked before; your reason stands beside the first")
+    } else {
+        format!("{run} is parked; nothing runs it now")
+    };
+    let entry = engine.park(&run, &session.actor, &reason)?;
+    said(session, &custody, (&run, &entry), &what)
+}
+
+/// Says what was written and what to type next.
+fn said(
+    session: &Session,
+    custody: &Custody,
+    (run, entry): (&RunId, &Entry),
+    what: &str,
+) -> CliResult {
+    let mut next = format!("firebreak resume {}", custody.id());
+    if has_several_open(&custody.history()?) {
+        next = with_run(&next, run);
+    }
+    if session.out.json {
+        session.out.document(&serde_json::json!({
+            "schema": "firebreak/entry/v1", "incident": custody.id(), "seq": entry.seq, "time": millis(entry.time), "sha256": entry.sha256,
+            "run": run, "step": entry.step(), "next": next,
+        }))?;
+    }
+    session
+        .out
+        .answer(clean_line(&format!("{what}; next: {next}")));
     Ok(Exit::Ok)
 }
 
-/// Parks the open run.
-pub fn park(session: &Session, reason: &str) -> CliResult {
-    let reason = checked(reason)?;
-    let (custody, engine, run) = ledger_engine(session)?;
-    engine.park(&run, &session.actor, &reason)?;
-    session.out.answer(format!(
-        "{run} parks after what runs now; next: firebreak resume {}",
-        custody.id()
-    ));
-    Ok(Exit::Ok)
-}
-
-/// Goes on with the open run, from the ledger alone: the target is the incident's, never a flag's.
-pub fn resume(session: &mut Session) -> CliResult {
+/// Goes on with an open run, from the ledger alone: the target is the incident's, never a flag's.
+pub fn resume(session: &mut Session, named: &RunArg) -> CliResult {
     let custody = Arc::new(session.incident()?);
     let history = custody.history()?;
     if history.mode == Mode::Drill {
@@ -174,7 +206,7 @@ pub fn resume(session: &mut Session) -> CliResult {
             terminal,
             None,
         )?;
-        let run = only_run(&engine, custody.id())?;
+        let run = open_run(&engine, custody.id(), named)?;
         if wants_account(&engine.pinned(&run)?.0.playbook) {
             let workloads = answered.map(|a| a.connected.workloads);
             engine.ports.estate = estate_of(session, &custody, workloads).await?;
@@ -230,28 +262,52 @@ pub fn finish(session: &Session, custody: &Custody, end: &RunEnd) -> CliResult {
         return super::contain::finish(session, custody, end);
     }
     let exit = exit_of(end);
+    let named = has_several_open(&custody.history()?).then(|| with_run_everywhere(end.clone()));
+    let end = named.as_ref().unwrap_or(end);
     if session.out.json {
         session.out.document(&document(custody, end, exit))?;
     }
+    let line = |text: String| session.out.answer(clean_line(&text));
+    let summary = |step: &String| end.steps.get(step).map_or("", |s| &s.summary);
     for (step, left) in &end.stuck {
-        session.out.answer(clean(&format!("STUCK {step}")));
-        left.iter()
-            .for_each(|l| session.out.answer(clean(&format!("  left: {l}"))));
+        line(format!("STUCK {step}"));
+        left.iter().for_each(|l| line(format!("  left: {l}")));
     }
     for step in &end.in_doubt {
-        session.out.answer(clean(&format!(
-            "IN DOUBT {step}: {}",
-            end.steps.get(step).map_or("", |s| &s.summary)
-        )));
+        line(format!("IN DOUBT {step}: {}", summary(step)));
     }
     for step in &end.failed {
-        session.out.answer(clean(&format!(
-            "failed {step}: {}",
-            end.steps.get(step).map_or("", |s| &s.summary)
-        )));
+        line(format!("failed {step}: {}", summary(step)));
     }
-    session.out.answer(clean(&ending(custody.id(), end)));
+    ending(custody.id(), end).into_iter().for_each(line);
+    // The first is the hint of the ending; the others wait too.
+    if let Some(or) = end.waiting.first().and_then(|w| w.or.as_ref()) {
+        line(format!("or:   {or}"));
+    }
+    for waiting in end.waiting.iter().skip(1) {
+        lines_of(waiting).into_iter().for_each(line);
+    }
     Ok(exit)
+}
+
+/// A step that waits, and its commands, as lines.
+pub fn lines_of(waiting: &Waiting) -> Vec<String> {
+    let mut lines = vec![
+        format!("  waits     {}", waiting.why),
+        format!("            {}", waiting.next),
+    ];
+    lines.extend(waiting.or.iter().map(|or| format!("         or {or}")));
+    lines
+}
+
+/// Commands of a run that is not the only open one name it.
+fn with_run_everywhere(mut end: RunEnd) -> RunEnd {
+    let run = end.run.clone();
+    end.waiting.iter_mut().for_each(|w| name_run(w, &run));
+    if let Ending::Parked(hold) | Ending::InDoubt(hold) = &mut end.ending {
+        hold.hint = with_run(&hold.hint, &run);
+    }
+    end
 }
 
 /// A run as a document.
@@ -265,21 +321,31 @@ pub fn document(custody: &Custody, end: &RunEnd, exit: Exit) -> Value {
     };
     serde_json::json!({
         "schema": "firebreak/run/v1", "incident": custody.id(), "incident_dir": custody.place(), "run": end.run, "state": state, "why": why, "next": next,
-        "steps": steps, "failed": end.failed, "in_doubt": end.in_doubt, "stuck": end.stuck, "fingerprint": custody.opened().fingerprint, "exit": exit.code(),
+        "steps": steps, "failed": end.failed, "in_doubt": end.in_doubt, "stuck": end.stuck, "waiting": end.waiting, "fingerprint": custody.opened().fingerprint, "exit": exit.code(),
     })
 }
 
-fn ending(id: &IncidentId, end: &RunEnd) -> String {
+/// How it ended, and what is next: a line each.
+fn ending(id: &IncidentId, end: &RunEnd) -> [String; 2] {
+    let run = &end.run;
     match &end.ending {
-        Ending::Completed => format!(
-            "{} completed\nnext: firebreak verify --incident {id}, then firebreak report check --incident {id}",
-            end.run
-        ),
-        Ending::Stopped { why } => format!(
-            "{} stopped: {why}\nnext: firebreak log --incident {id} -n 20",
-            end.run
-        ),
-        Ending::Parked(h) => format!("{} is parked: {}\nnext: {}", end.run, h.why, h.hint),
-        Ending::InDoubt(h) => format!("{} is in doubt: {}\nnext: {}", end.run, h.why, h.hint),
+        Ending::Completed => [
+            format!("{run} completed"),
+            format!(
+                "next: firebreak verify --incident {id}, then firebreak report check --incident {id}"
+            ),
+        ],
+        Ending::Stopped { why } => [
+            format!("{run} stopped: {why}"),
+            format!("next: firebreak log --incident {id} -n 20"),
+        ],
+        Ending::Parked(h) => [
+            format!("{run} is parked: {}", h.why),
+            format!("next: {}", h.hint),
+        ],
+        Ending::InDoubt(h) => [
+            format!("{run} is in doubt: {}", h.why),
+            format!("next: {}", h.hint),
+        ],
     }
 }

@@ -96,7 +96,7 @@ pub fn run(session: &Session, args: &VerifyArgs) -> CliResult {
         let value = serde_json::json!({"schema": "firebreak/verify/v1", "path": path, "fingerprints": pinned, "fingerprint_from_this_host": from_state, "not_opened": not_opened, "report": report});
         session.out.document(&value)?;
     }
-    session.out.answer(clean(&report.to_string()));
+    session.out.answer(clean(report.to_string().trim_end()));
     if report.exit == 23
         && let Some(custody) = &custody
     {

@@ -61,6 +61,7 @@ fn good() -> Book {
     let mut book = Book::new();
     let objectives = Objectives {
         contain_s: Some(5),
+        rto_s: Some(30),
         recovery_limit_s: Some(60),
         ..Objectives::default()
     };
@@ -85,7 +86,7 @@ fn good() -> Book {
 fn a_good_drill_passes_every_check_and_measures_its_rto() {
     let score = Score::of(&good().0, GOOD);
     assert!(score.checks.iter().all(|c| c.passed), "{:#?}", score.checks);
-    assert!(score.objectives_met);
+    assert_eq!(score.objectives_met, Some(true));
     assert_eq!(score.actual_rto_s, Some(7));
     assert!(
         Score::of(&good().0, ("RECOVERED TAIL", 22))
@@ -182,7 +183,45 @@ fn an_objective_that_cannot_be_measured_is_not_met() {
     let mut book = good();
     book.0.entries.retain(|e| e.kind != kind::MILESTONE);
     let score = Score::of(&book.0, GOOD);
-    assert!(!score.objectives_met && score.actual_rto_s.is_none());
-    assert_eq!(book.failed().len(), 2);
+    assert!(score.objectives_met == Some(false) && score.actual_rto_s.is_none());
+    assert_eq!(book.failed().len(), 3);
     assert_eq!(Book::new().failed()[0], "the run is complete");
+}
+
+/// The good drill under other promises, with another action.
+fn promised(objectives: &Objectives, action: &str) -> Score {
+    let mut book = good();
+    for entry in &mut book.0.entries {
+        if entry.kind == kind::RUN_CREATED {
+            entry.body["objectives"] = json!(objectives);
+            entry.body["steps"][0]["action"] = json!(action);
+        }
+    }
+    Score::of(&book.0, GOOD)
+}
+
+#[test]
+fn a_playbook_that_promises_nothing_has_met_nothing() {
+    let none = promised(&Objectives::default(), "contain.probe_isolation");
+    assert_eq!(none.objectives_met, None);
+}
+
+#[test]
+fn an_rto_that_is_missed_and_an_rpo_that_nothing_measured_are_asked_and_failed() {
+    let objectives = Objectives {
+        rto_s: Some(1),
+        rpo_s: BTreeMap::from([("database".to_owned(), 900)]),
+        ..Objectives::default()
+    };
+    let score = promised(&objectives, "recover.restore_database");
+    let failed: Vec<&str> = score
+        .checks
+        .iter()
+        .filter(|c| !c.passed)
+        .map(|c| c.name.as_str())
+        .collect();
+    assert_eq!(failed, ["restored within its RTO", "RPO of database"]);
+    assert_eq!(score.objectives_met, Some(false));
+    let other = promised(&objectives, "contain.probe_isolation");
+    assert!(other.checks.iter().all(|c| c.name != "RPO of database"));
 }

@@ -217,6 +217,8 @@ async fn answers_come_from_the_script_and_no_value_is_made_up() {
             .map(|v| (v.to_owned(), serde_json::json!(true)))
             .into_iter()
             .collect(),
+        allows: BTreeMap::new(),
+        refused: None,
         deadline: None,
     };
     let scope = operator

@@ -126,6 +126,20 @@ pub(super) fn chain_clean(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> 
     for role in list(found, "roles") {
         deny_role(turn, role, since)?;
     }
+    if let Some(protected) = found.get("protected") {
+        return Err(turn.pause(
+            Reason::SelfTarget,
+            format!("the intruder assumed what this run acts as or must leave alone: {protected}"),
+            "revoke its sessions from another identity, then `rotate resume`",
+        ));
+    }
+    if let Some(why) = found.get("why") {
+        return Err(turn.pause(
+            Reason::AccountUnreachable,
+            format!("whom the key let in cannot be looked at: {why}"),
+            "bring the account back, then `rotate resume`",
+        ));
+    }
     if turn.journal.times(CHAIN_CLEAN, "") % ROUNDS == 0 {
         return Err(turn.pause(
             Reason::AttackerActive,

@@ -62,6 +62,14 @@ impl Turn<'_> {
                 Reason::Stale,
                 "somebody changed it meanwhile: look, then plan anew",
             ),
+            "self-target" => (
+                Reason::SelfTarget,
+                "it is what this run acts as: do it from another identity",
+            ),
+            "break-glass" => (
+                Reason::BreakGlass,
+                "it is excluded for good: do it by hand if it must be",
+            ),
             "throttled" => (Reason::ThrottledOut, "try again later: `rotate resume`"),
             "unreachable" => (
                 Reason::AccountUnreachable,
@@ -173,6 +181,21 @@ impl Turn<'_> {
         let Some(seen) = self.seen else {
             return Some(Next::Observe);
         };
+        let unread = |name: &&String| !seen.binding.contains_key(*name);
+        let unread: Vec<&str> = self
+            .item
+            .binding
+            .keys()
+            .filter(unread)
+            .map(String::as_str)
+            .collect();
+        if !unread.is_empty() && !self.emergency() {
+            return Some(self.pause(
+                Reason::AccountUnreachable,
+                format!("cannot be read now: {}", unread.join(", ")),
+                "bring it back, then `rotate resume`",
+            ));
+        }
         let changed: BTreeMap<String, String> = self
             .item
             .binding

@@ -45,6 +45,38 @@ async fn a_node_that_was_cordoned_before_stays_so() {
 }
 
 #[tokio::test]
+async fn a_node_that_another_containment_cordoned_counts_as_done_and_is_left_to_it() {
+    let world = shop(1);
+    let taint = "firebreak/quarantine=inc-2030-1a2b3c4d:NoSchedule".to_owned();
+    {
+        let node = &mut world.lock().cluster.nodes[0];
+        node.unschedulable = true;
+        node.taints.push(taint.clone());
+    }
+    let args = json!({"node": "node-1"});
+    let cx = world.step("cordon");
+    let preview = CordonNode.preview(&cx, &args).await.expect("previewed");
+    assert!(preview.already, "{preview:?}");
+    let applied = CordonNode.apply(&cx, &args).await.expect("it is so");
+    assert!(
+        applied.summary.contains("inc-2030-1a2b3c4d"),
+        "{}",
+        applied.summary
+    );
+    assert!(matches!(
+        CordonNode.observe(&cx, &args).await,
+        Ok(Observed::Done(_))
+    ));
+    CordonNode.undo(&cx, &args).await.expect("undone");
+    let node = world.lock().cluster.nodes[0].clone();
+    assert!(node.unschedulable && node.taints == [taint], "{node:?}");
+    world.lock().cluster.nodes[0].unschedulable = false;
+    let refused = CordonNode.apply(&world.step("again"), &args).await;
+    let refused = refused.expect_err("uncordoned since");
+    assert!(refused.to_string().contains("uncordoned"), "{refused}");
+}
+
+#[tokio::test]
 async fn credentials_are_names_only_and_are_listed_once() {
     let world = shop(2);
     let args = json!({"namespace": "shop", "pod": "web-0"});

@@ -44,6 +44,19 @@ async fn release_gives_everything_back_exactly_as_found() {
 }
 
 #[tokio::test]
+async fn of_a_pod_that_was_never_contained_there_is_nothing_to_release_or_to_keep() {
+    let (_, world) = isolated().await;
+    for keep in [false, true] {
+        for (pod, nothing) in [("web-1", true), ("web-0", false)] {
+            let args = json!({"namespace": "shop", "pod": pod, "keep": keep});
+            let preview = ReleaseWorkload.preview(&world.step("release"), &args).await;
+            let preview = preview.expect("previewed");
+            assert_eq!(preview.already, nothing, "{pod}, keep {keep}: {preview:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_undo_of_the_step_is_the_same() {
     let (found, world) = isolated().await;
     let undone = IsolateWorkload

@@ -50,13 +50,23 @@ pub(super) fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).expect("time")
 }
 
-/// The shop: time goes on with each call, and there is one more role, which the payment key opens.
+/// The shop: time goes on with each call, and there is one more role, which the payment key opens. Our own role is nobody's to assume.
 pub(super) fn shop() -> EstateWorld {
+    static SHOP: std::sync::OnceLock<EstateWorld> = std::sync::OnceLock::new();
+    SHOP.get_or_init(make_shop).clone()
+}
+
+fn make_shop() -> EstateWorld {
     let mut w = estate_shop(now(), &world_shop(now(), [7; 16]));
     w.time.per_call_ms = 400;
     let serve =
         r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
-    w.add_role(CHAINED, "/", serve, &trust_account(ACCOUNT));
+    let key = w.arn("user/shop-payments");
+    let root = format!("arn:aws:iam::{ACCOUNT}:root");
+    let trust = trust_account(ACCOUNT);
+    w.add_role(CHAINED, "/", serve, &trust.replace(&root, &key));
+    let ours = w.members.get_mut("role/firebreak-response").expect("ours");
+    ours.trust = Some(trust.replace(&root, &key.replace("shop-payments", "nobody")));
     w
 }
 
@@ -326,4 +336,16 @@ pub(super) fn intruders(w: &EstateWorld) -> Vec<String> {
         .filter(his)
         .map(|(id, _)| id.clone())
         .collect()
+}
+
+/// Consumers without a role, whose sessions would run out where hours pass.
+pub(super) fn without_roles(world: &World) {
+    world.meddle(|w| {
+        for d in &mut w.deployments {
+            let role = |u: &crate::adapter::sim::estate::Use| {
+                matches!(u, crate::adapter::sim::estate::Use::Role { .. })
+            };
+            d.uses.retain(|u| !role(u));
+        }
+    });
 }

@@ -33,6 +33,8 @@ struct Kept {
     kill: Option<Kill>,
     dead: bool,
     told: Vec<String>,
+    /// The person says stop when so many lines were told.
+    stop_at: Option<usize>,
 }
 
 /// A ledger in memory.
@@ -176,7 +178,7 @@ pub(super) struct World {
     pub(super) plan: RotationPlan,
     pub(super) before: EstateWorld,
     pub(super) run: &'static str,
-    stop: watch::Sender<bool>,
+    stop: Arc<watch::Sender<bool>>,
 }
 
 impl World {
@@ -207,11 +209,11 @@ impl World {
             ledger,
             plan,
             run: "run-aaaaaaaaaaaaaaaa",
-            stop: watch::channel(false).0,
+            stop: Arc::new(watch::channel(false).0),
         }
     }
     pub(super) fn context(&self) -> Context {
-        let ledger = self.ledger.clone();
+        let (ledger, stop) = (self.ledger.clone(), self.stop.clone());
         let estate = Estate {
             leases: Arc::new(DyingLeases {
                 sim: self.sim.clone(),
@@ -239,7 +241,13 @@ impl World {
             },
             deadline: Duration::from_secs(60),
             cancel: self.stop.subscribe(),
-            progress: Arc::new(move |line| ledger.lock().told.push(line.to_owned())),
+            progress: Arc::new(move |line| {
+                let mut kept = ledger.lock();
+                kept.told.push(line.to_owned());
+                if kept.stop_at.is_some_and(|n| n <= kept.told.len()) {
+                    stop.send_replace(true);
+                }
+            }),
         }
     }
     /// Begins or resumes.
@@ -259,7 +267,7 @@ impl World {
             plan: self.plan.clone(),
             before: self.before.clone(),
             run: "run-bbbbbbbbbbbbbbbb",
-            stop: watch::channel(false).0,
+            stop: Arc::new(watch::channel(false).0),
         }
     }
     pub(super) fn kill(&self, kill: Kill) {
@@ -275,8 +283,10 @@ impl World {
     pub(super) fn tear(&self) {
         self.ledger.lock().entries.pop();
     }
-    pub(super) fn stop(&self, stop: bool) {
-        self.stop.send_replace(stop);
+    /// The person says stop once so many lines were told; `None` = the person is patient.
+    pub(super) fn stop_at(&self, lines: Option<usize>) {
+        self.ledger.lock().stop_at = lines;
+        self.stop.send_replace(false);
     }
     pub(super) fn is_dead(&self) -> bool {
         self.ledger.lock().dead

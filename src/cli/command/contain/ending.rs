@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::compose::exit_of;
 use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
-use crate::cli::output::{Output, clean, grouped};
+use crate::cli::output::{Output, clean_line, grouped};
 use crate::cli::session::Session;
 use crate::custody::Custody;
 use crate::incident::body::{BagSealed, ContainmentPlanned, Credentials, Proof};
@@ -38,6 +38,7 @@ struct Facts {
     bags: Vec<BagSealed>,
     credentials: Vec<Credentials>,
     undo: Vec<String>,
+    next: String,
 }
 
 impl Facts {
@@ -65,6 +66,7 @@ impl Facts {
                 .iter()
                 .map(|p| undo(p, custody.id().as_str()))
                 .collect(),
+            next: next(end, &pods, &proofs, custody.id().as_str()),
             proofs,
         }
     }
@@ -78,7 +80,7 @@ impl Facts {
         session.out.document(&json!({
             "schema": "firebreak/contain/v1", "incident": custody.id(), "incident_dir": custody.place(), "run": end.run, "verdict": self.verdict, "proofs": self.proofs,
             "bags": bags, "fingerprint": custody.opened().fingerprint, "credentials": self.credentials, "failed": end.failed, "in_doubt": end.in_doubt,
-            "undo": self.undo, "next": "firebreak verify --last", "exit": self.exit.code(),
+            "undo": self.undo, "next": self.next, "exit": self.exit.code(),
         }))?;
         Ok(self.exit)
     }
@@ -86,17 +88,17 @@ impl Facts {
     fn tell(&self, out: &Output, custody: &Custody, end: &RunEnd) {
         out.answer(format!(
             "\n{}",
-            out.strong(&clean(&self.verdict.to_uppercase()))
+            out.strong(&clean_line(&self.verdict.to_uppercase()))
         ));
         for line in self.proofs.iter().flat_map(proof_lines) {
-            out.answer(clean(&line));
+            out.answer(clean_line(&line));
         }
         for step in end.failed.iter().chain(&end.in_doubt) {
             let why = end.steps.get(step).map_or("", |s| &s.summary);
-            out.answer(clean(&format!("  not done: {step}: {why}")));
+            out.answer(clean_line(&format!("  not done: {step}: {why}")));
         }
         for listed in &self.credentials {
-            out.answer(clean(&to_rotate(listed)));
+            out.answer(clean_line(&to_rotate(listed)));
         }
         for bag in &self.bags {
             out.answer(format!(
@@ -112,10 +114,7 @@ impl Facts {
         for line in &self.undo {
             out.answer(format!("undo        {line}"));
         }
-        out.answer(match &end.ending {
-            Ending::Parked(h) | Ending::InDoubt(h) => format!("next        {}", h.hint),
-            _ => "next        firebreak verify --last".to_owned(),
-        });
+        out.answer(format!("next        {}", self.next));
     }
 }
 
@@ -160,6 +159,25 @@ fn undo(pod: &ContainmentPlanned, here: &str) -> String {
         "firebreak contain release {}/{} --incident {incident}",
         pod.pod.namespace, pod.pod.name
     )
+}
+
+/// What helps most now: what a run waits for, then the same again for a pod that is not proven isolated, then the check of it all.
+fn next(end: &RunEnd, pods: &[ContainmentPlanned], proofs: &[Proof], id: &str) -> String {
+    if let Ending::Parked(h) | Ending::InDoubt(h) = &end.ending {
+        return h.hint.clone();
+    }
+    let unproven = |p: &&ContainmentPlanned| {
+        let of = |q: &Proof| q.pod_uid == p.pod.uid && q.verdict == "isolated";
+        !proofs.iter().any(of)
+    };
+    match pods.iter().find(unproven) {
+        // The same command again isolates what is not, and proves what is.
+        Some(p) => format!(
+            "firebreak contain pod {}/{} --incident {id}",
+            p.pod.namespace, p.pod.name
+        ),
+        None => "firebreak verify --last".to_owned(),
+    }
 }
 
 fn proof_lines(proof: &Proof) -> Vec<String> {
@@ -240,6 +258,37 @@ mod tests {
         let long = format!("INC-{}", "A".repeat(50));
         let cut = format!("inc-{}-0a1b2c3d", "a".repeat(36));
         assert!(undo(&planned(&cut), &long).ends_with(&long));
+    }
+
+    #[test]
+    fn what_is_not_proven_is_tried_again_before_it_is_verified() {
+        let end = RunEnd {
+            run: crate::incident::RunId::parse("run-aaaaaaaaaaaaaaaa").expect("a run"),
+            ending: Ending::Completed,
+            steps: Default::default(),
+            failed: Vec::new(),
+            in_doubt: Vec::new(),
+            stuck: Vec::new(),
+            waiting: Vec::new(),
+            interrupted: false,
+            values: Default::default(),
+        };
+        let pods = [planned("inc-20261124-7k2q-0a1b2c3d")];
+        let proof = |verdict: &str| -> Proof {
+            serde_json::from_value(json!({
+                "pod": "shop/web", "pod_uid": "u", "phase": "B", "verdict": verdict, "why": [], "cells": [],
+                "open_connections": [], "cut_connections": [], "not_seen": [],
+            }))
+            .expect("a proof")
+        };
+        assert_eq!(
+            next(&end, &pods, &[proof("not-proven")], "INC-20261124-7K2Q"),
+            "firebreak contain pod shop/web --incident INC-20261124-7K2Q"
+        );
+        assert_eq!(
+            next(&end, &pods, &[proof("isolated")], "INC-20261124-7K2Q"),
+            "firebreak verify --last"
+        );
     }
 
     #[test]

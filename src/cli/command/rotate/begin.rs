@@ -147,7 +147,7 @@ async fn short(session: &Session, args: &ShortArgs, which: &Selectors) -> CliRes
         // One thing by its name; many by how many they are, so that nobody confirms more than they think.
         word: Some(match args.names.as_slice() {
             [one] => one.clone(),
-            many => format!("{} of them", many.len()),
+            many => many.len().to_string(),
         }),
     };
     begin(session, wanted).await

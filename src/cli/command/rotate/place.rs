@@ -11,9 +11,9 @@ use crate::cli::operator::{Given, Terminal};
 use crate::cli::session::{NewIncident, Session};
 use crate::cli::unopened::Unopened;
 use crate::custody::Custody;
-use crate::incident::body::{MilestoneReached, Target};
-use crate::incident::{Draft, History, Milestone, Mode, Severity, clock_text, kind};
-use crate::port::{FingerprintKey, Ledger as _, Operator};
+use crate::incident::body::Target;
+use crate::incident::{History, Mode, Severity, clock_text};
+use crate::port::{FingerprintKey, Operator};
 use crate::run::Engine;
 
 use super::OutsideArgs;
@@ -136,7 +136,6 @@ impl Place {
         unopened: &Unopened,
         title: &str,
     ) -> Result<Arc<Custody>, CliError> {
-        let began = session.clock.now();
         let custody = session.create(NewIncident {
             id: Some(unopened.id.clone()),
             mode: unopened.mode,
@@ -145,17 +144,8 @@ impl Place {
             source: None,
             targets: vec![self.account.target()],
             policy: None,
+            declared: Some(clock_text::seconds(session.clock.now())),
         })?;
-        let declared = MilestoneReached {
-            name: Milestone::Declared,
-            tier: None,
-            at: Some(clock_text::seconds(began)),
-            confidence: None,
-            by: "statement".into(),
-        };
-        custody.ledger().append(vec![
-            Draft::new(kind::MILESTONE, &declared).by(&session.actor),
-        ])?;
         session.out.tell(format!(
             "incident {} opened in {}",
             custody.id(),

@@ -126,8 +126,9 @@ impl Operator for Voice {
                 return Reply::NoTerminal;
             }
             Some(false) => {
-                self.out
-                    .tell("something else was typed: nothing was changed");
+                self.out.tell(format!(
+                    "something else than `{word}` was typed: nothing was changed"
+                ));
                 return Reply::NoTerminal;
             }
             Some(true) => {}
