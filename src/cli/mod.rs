@@ -74,7 +74,7 @@ enum Command {
     Contain(ContainCommand),
     /// Replace credentials and prove the old ones dead
     #[command(subcommand)]
-    Rotate(RotateCommand),
+    Rotate(Box<RotateCommand>),
     /// Verify ledger and bags
     Verify(VerifyArgs),
     /// Declare, follow and close an incident

@@ -106,7 +106,7 @@ async fn carry_all(
     let mut endings = Endings::new();
     let mut carriers = Vec::new();
     for (index, item) in rotation.plan.items.iter().enumerate() {
-        let journal = journals.remove(&item.id).unwrap_or_else(ItemJournal::new);
+        let journal = journals.remove(&item.id).unwrap_or_default();
         if let Some(id) = journal.got("Created", "", "key_id") {
             rotation.remember(id);
         }

@@ -129,17 +129,16 @@ impl Rotation {
                 at.journal.attempt,
             )
         });
-        if at.journal.untouched() {
-            if let Ok(admin) = self.admin(password).await
-                && let Ok(role) = self
-                    .estate
-                    .database
-                    .role(&password.primary, &admin, &password.role)
-                    .await
-            {
-                seen.binding
-                    .extend(crate::rotation::binding::database(&role));
-            }
+        if at.journal.untouched()
+            && let Ok(admin) = self.admin(password).await
+            && let Ok(role) = self
+                .estate
+                .database
+                .role(&password.primary, &admin, &password.role)
+                .await
+        {
+            seen.binding
+                .extend(crate::rotation::binding::database(&role));
         }
         if at.journal.fresh() {
             return;

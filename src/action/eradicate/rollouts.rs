@@ -98,7 +98,7 @@ impl Rollouts {
                 rollable: w.rollable,
                 journal: journals
                     .remove(&rollout::item_id(&w.place()))
-                    .unwrap_or_else(ItemJournal::new),
+                    .unwrap_or_default(),
                 ..Workload::default()
             })
             .collect();

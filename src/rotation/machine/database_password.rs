@@ -199,7 +199,7 @@ fn sessions(turn: &Turn<'_>, password: &DatabasePassword) -> Next {
             return turn.change(Change::new(SESSIONS_ENDED, call).on(target));
         }
     }
-    if found.is_some() && turn.journal.times(SESSIONS_GONE, "") % ROUNDS == 0 {
+    if found.is_some() && turn.journal.times(SESSIONS_GONE, "").is_multiple_of(ROUNDS) {
         return turn.pause(
             Reason::OldNotDead,
             format!(

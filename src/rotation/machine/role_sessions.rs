@@ -106,7 +106,7 @@ fn prove(turn: &Turn<'_>, role: &RoleSessions) -> Result<(), Next> {
         return Err(turn.look(OLD_DENIED, look));
     };
     let rounds = turn.journal.times(OLD_DENIED, "");
-    if found.contains_key("deny_missing") && rounds % ROUNDS != 0 {
+    if found.contains_key("deny_missing") && !rounds.is_multiple_of(ROUNDS) {
         // Somebody took it off: it is put again, with a new T.
         let since = turn.journal.last(OLD_DENIED, "");
         if !turn.journal.done_after(REVOKED, AGAIN, since) {

@@ -309,7 +309,7 @@ impl World {
         let ends = ends
             .iter()
             .filter_map(|e| e.body_as::<RotateItem>(kind::ROTATE_ITEM));
-        let last = ends.filter(|b| b.item == item).last();
+        let last = ends.rev().find(|b| b.item == item);
         last.unwrap_or_else(|| panic!("{item} has not ended: {:#?}", self.told()))
     }
     /// State and reason of an item.
