@@ -138,12 +138,12 @@ codes! {
     "FB3023": "A user's both key slots are in use, so that no new key can be made.", "Say which key may be deleted: --free-slot ID, with a second person.";
     "FB3024": "A canary: calling with it or reading it alerts its owner. It is left alone.", "Ask its owner.";
     "FB3025": "The deny does not fit beside the principal's other inline policies.", "Remove one, or deny by an organisation policy.";
-    "FB3026": "Somebody else writes this secret: a service, a rotation function, a controller.", "Rotate it there; firebreak changes no copy of what is written elsewhere.";
+    "FB3026": "Somebody else writes this secret: a service, a rotation function, a controller.", "Rotate it there; no copy of what is written elsewhere is changed.";
     "FB3027": "Our clock and the cloud's are minutes apart: cut-off times would be wrong.", "Set this host's clock by NTP, then plan again.";
     "FB3030": "The selection cannot be read, or selects by a field that a credential does not have.", "Correct it at the column that is named; the language is CEL. firebreak rotate select shows what it means.";
     "FB3031": "Of some credentials it cannot be told whether they are meant, because something could not be read.", "Grant the right to read it, or decide: --on-unknown include or exclude.";
     "FB3032": "Nothing is selected.", "firebreak rotate select true shows what there is.";
-    "FB3033": "Deleting a credential waits for a second person.", "Plan without deletions: the old one ends inactive and proven dead; or firebreak policy init and a team.";
+    "FB3033": "Deleting a credential waits for a second person.", "Plan without deletions: the old one ends inactive and proven dead; or give it to a team, see firebreak policy init --people FILE --signers FILE.";
     "FB3034": "The rotation map is missing, wrong, or names what is not there.", "Correct what is named; firebreak rotate map drafts one.";
     "FB3035": "A wait has no such name, or is shorter than is safe against a real cloud.", "Leave the waits as they are; shorter ones are for servers on this host.";
     "FB3036": "What was named is not in this account.", "Check the name and the account; firebreak doctor shows which one answers.";

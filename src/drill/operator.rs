@@ -1,15 +1,17 @@
 //! The personas at the terminal: they confirm, answer as the file beside the playbook says, and sign for real.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Duration, Utc};
 
-use crate::incident::body::{Answer, Decision};
-use crate::incident::{IncidentId, Outcome, RunId, StepPath};
+use crate::incident::body::{Answer, Decision, GateDecided};
+use crate::incident::{Entry, IncidentId, Outcome, RunId, StepPath, kind};
 use crate::plan::approval_text::ApprovalText;
-use crate::port::{Clock, ManualQuestion, Operator, Question, Random, Reply, RunEvent, SignedText};
+use crate::port::{
+    Clock, Ledger, ManualQuestion, Operator, Question, Random, Reply, RunEvent, SignedText,
+};
 
 use super::cast::{Cast, Persona};
 
@@ -30,6 +32,8 @@ pub struct DrillOperator {
     pub clock: Arc<dyn Clock>,
     /// Randomness of nonces.
     pub random: Arc<dyn Random>,
+    /// Who has signed before a drill was killed: they do not sign again.
+    pub ledger: Arc<dyn Ledger>,
     /// Is told what happens.
     pub watch: Arc<dyn Fn(&RunEvent) + Send + Sync>,
 }
@@ -65,9 +69,11 @@ impl Operator for DrillOperator {
 
     async fn signatures(&self, question: &Question) -> Vec<SignedText> {
         let wanted = usize::try_from(question.quorum).unwrap_or(usize::MAX);
+        let signed = self.signed(question);
         self.cast
             .signers()
             .take(wanted)
+            .filter(|persona| !signed.contains(&persona.person.principal))
             .filter_map(|persona| self.sign(persona, question))
             .collect()
     }
@@ -78,6 +84,24 @@ impl Operator for DrillOperator {
 }
 
 impl DrillOperator {
+    /// Principals whose decision about this very call counts already.
+    fn signed(&self, question: &Question) -> BTreeSet<String> {
+        // A ledger that cannot be read is said by whoever writes to it next.
+        let Ok(history) = self.ledger.history() else {
+            return BTreeSet::new();
+        };
+        let about = |e: &Entry, d: &GateDecided| {
+            e.run() == Some(question.run.as_str())
+                && d.rejected.is_none()
+                && d.steps.get(&question.step) == Some(&question.call_sha256)
+        };
+        history
+            .bodies::<GateDecided>(kind::GATE_DECIDED)
+            .filter(|(e, d)| about(e, d))
+            .map(|(_, d)| d.principal)
+            .collect()
+    }
+
     /// A signed approval; `None` where the question names nothing that could be signed, or the host has no randomness. The gate then
     /// stays closed and the score says so.
     fn sign(&self, persona: &Persona, question: &Question) -> Option<SignedText> {

@@ -290,6 +290,7 @@ impl Stage {
             answers: self.answers.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
+            ledger: self.custody.ledger(),
             watch,
         }
     }
@@ -320,6 +321,7 @@ fn vars_for(playbook: &Playbook, place: &Path) -> BTreeMap<String, String> {
         ("probe_image", PROBE_IMAGE.to_owned()),
         ("files", files),
         ("cloud", "true".to_owned()),
+        ("database_admin", "shop/db/admin".to_owned()),
     ]
     .into_iter()
     .filter(|(name, _)| playbook.vars.contains_key(*name))

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::action::{self, Actions};
+use crate::adapter::sim::estate::SimEstate;
 use crate::adapter::sim::{COMPROMISED, Enforcing, Fault, NAMESPACE, Then, World};
 use crate::adapter::store::DirStore;
 use crate::adapter::webhook::Messages;
@@ -148,6 +149,21 @@ async fn the_breach_playbook_is_rehearsed_to_its_end_and_every_check_passes() {
     assert!(report.objectives_met == Some(true) && report.exit == 0 && report.bag_exit == 0);
     assert!(report.bags.len() >= 4 && report.actual_rto_s.is_some());
     assert!(contained(&stage.sim.world()));
+    assert_rotated(&stage.cloud);
+}
+
+/// From the account's side: what the intruder took opens nothing any more, and everybody who works there does.
+fn assert_rotated(estate: &SimEstate) {
+    let world = estate.world();
+    for id in &world.attacker.holds {
+        let key = world.keys.get(id);
+        assert!(key.is_none_or(|k| !k.active), "the stolen key {id} is dead");
+    }
+    for deployment in &world.deployments {
+        let ready = deployment.pods.iter().filter(|p| p.ready).count();
+        let wanted = deployment.replicas as usize;
+        assert_eq!(ready, wanted, "{} is healthy", deployment.full_name());
+    }
 }
 
 /// Plays a drill in a world in which something goes wrong, and goes on as a person would by `resume`.

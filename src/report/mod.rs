@@ -46,6 +46,7 @@ use crate::incident::clock_text::millis;
 use crate::incident::{Entry, History, Milestone, kind};
 
 pub use document::IncidentDocument;
+pub use rotation::said as said_of_rotation;
 pub use sections::{Fill, Section, section, sections};
 
 use document::{

@@ -39,7 +39,7 @@ pub(super) fn rotations(history: &History, texts: &Texts) -> Vec<RotationStory> 
 }
 
 /// What an entry of a rotation says; `None` = it is none, or its payload does not fit.
-pub(super) fn said(e: &Entry) -> Option<String> {
+pub fn said(e: &Entry) -> Option<String> {
     match e.kind.as_str() {
         kind::ROTATION_PLANNED => planned(&e.body_as(&e.kind)?),
         kind::ROTATE_INTENT => intended(&e.body_as(&e.kind)?),

@@ -68,7 +68,7 @@ impl Key {
 }
 
 /// The journal of one item.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ItemJournal {
     steps: BTreeMap<Key, Standing>,
     /// When each step was done first, by our clock.
@@ -106,12 +106,25 @@ pub const TAKEN_UP: &str = "TakenUp";
 /// An observation of this step says that what was done is being taken back from here on.
 pub const REVERTING: &str = "Reverting";
 
+/// The same as [`ItemJournal::new`]: no journal has an attempt 0.
+impl Default for ItemJournal {
+    fn default() -> Self {
+        ItemJournal::new()
+    }
+}
+
 impl ItemJournal {
     /// An item that nothing was done for.
     pub fn new() -> Self {
         ItemJournal {
+            steps: BTreeMap::new(),
+            done_at: BTreeMap::new(),
+            entries: BTreeMap::new(),
             attempt: 1,
-            ..ItemJournal::default()
+            ended: None,
+            grades: BTreeMap::new(),
+            len: 0,
+            changed: false,
         }
     }
     /// Folds the entries of every item, by item.
@@ -329,5 +342,16 @@ impl ItemJournal {
         self.steps
             .iter()
             .map(|(k, s)| (k.attempt, k.step.as_str(), k.target.as_str(), k.reversal, s))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_begins_with_attempt_one_however_it_is_made() {
+        assert_eq!(ItemJournal::new().attempt, 1);
+        assert_eq!(ItemJournal::default().attempt, 1);
     }
 }

@@ -280,21 +280,25 @@ impl<'a> Facts<'a> {
         passed.map(|(step, at)| format!("{step} at {}", seconds(at)))
     }
     fn verified(&self) -> Option<String> {
-        let (step, what) = match &self.item.what {
-            What::AccessKey(_) => (key::VERIFIED, "answers"),
+        let step = match &self.item.what {
+            What::AccessKey(_) => key::VERIFIED,
             What::RoleSessions(_) => return None,
-            What::DatabasePassword(_) => (password::NEW_TESTED, "logins"),
+            What::DatabasePassword(_) => password::NEW_TESTED,
         };
         if !self.journal.done(step, "") {
             return None;
         }
         let facts = self.of_step(step, "");
-        let text = |name: &str| facts.get(name).map(String::as_str);
-        Some(match (text("times"), text("endpoints"), text("servers")) {
-            (Some(times), Some(endpoints), _) => {
-                format!("{times} {what} in a row at each of {endpoints} endpoints")
+        if let What::DatabasePassword(_) = &self.item.what {
+            // Each server by its own name.
+            let servers: Vec<String> = facts.into_keys().collect();
+            return Some(format!("logged in on {}", servers.join(", ")));
+        }
+        let fact = |name: &str| facts.get(name).map(String::as_str);
+        Some(match (fact("times"), fact("endpoints")) {
+            (Some(times), Some(endpoints)) => {
+                format!("{times} answers in a row at each of {endpoints} endpoints")
             }
-            (_, _, Some(servers)) => format!("logged in on {servers} servers"),
             _ => "yes".into(),
         })
     }

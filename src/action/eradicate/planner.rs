@@ -197,7 +197,7 @@ impl Planner<'_> {
                 "FB3033",
                 "this incident's policy is `solo`: deleting a credential waits for a second person",
             )
-            .hint("plan without deletions: the old key ends Inactive and proven dead; or `firebreak policy init` and a team"));
+            .hint("plan without deletions: the old key ends Inactive and proven dead; or open an incident under a team's policy"));
         }
         if !self.args.free_slot.is_empty() && !self.args.delete {
             return Err(refuse(

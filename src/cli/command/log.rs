@@ -6,6 +6,7 @@ use crate::cli::output::clean_line;
 use crate::cli::session::Session;
 use crate::incident::Entry;
 use crate::incident::clock_text::millis;
+use crate::report::said_of_rotation;
 
 /// Arguments of `firebreak log`.
 #[derive(Debug, clap::Args)]
@@ -77,7 +78,10 @@ fn line(e: &Entry) -> String {
             "question",
         ],
     );
-    let words: Vec<String> = [which, said].into_iter().flatten().collect();
+    let words: Vec<String> = match said_of_rotation(e) {
+        Some(words) => vec![words],
+        None => [which, said].into_iter().flatten().collect(),
+    };
     format!(
         "{:>5}  {}  {:<22}{step} {}  ({})",
         e.seq,

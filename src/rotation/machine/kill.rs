@@ -132,7 +132,7 @@ fn scan(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> {
             "delete the login profile, then `rotate resume`",
         ));
     }
-    if rounds % ROUNDS == 0 {
+    if rounds.is_multiple_of(ROUNDS) {
         return Err(turn.pause(
             Reason::AttackerActive,
             "something of the intruder appeared in every scan",
@@ -168,7 +168,7 @@ pub(super) fn chain_clean(turn: &Turn<'_>, key: &AccessKey) -> Result<(), Next> 
             "bring the account back, then `rotate resume`",
         ));
     }
-    if turn.journal.times(CHAIN_CLEAN, "") % ROUNDS == 0 {
+    if turn.journal.times(CHAIN_CLEAN, "").is_multiple_of(ROUNDS) {
         return Err(turn.pause(
             Reason::AttackerActive,
             format!("roles are still assumed from what {} opened", key.old),

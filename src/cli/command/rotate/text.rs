@@ -175,10 +175,13 @@ fn of_row(row: &CredentialRow) -> Vec<String> {
     add("no return", &row.no_return);
     add("new works", &row.verified);
     if let Some(grade) = &row.grade {
-        let codes = row.codes.join("; ");
+        let codes = match row.codes.as_slice() {
+            [] => String::new(),
+            codes => format!(": {}", codes.join("; ")),
+        };
         let entries: Vec<String> = row.entries.iter().map(ToString::to_string).collect();
         lines.push(format!(
-            "  old is dead {grade}: {codes} (entries {})",
+            "  old is dead {grade}{codes} (entries {})",
             entries.join(", ")
         ));
     }
