@@ -158,7 +158,14 @@ async fn an_intruders_traces_are_sealed_within_seconds_and_the_bag_verifies() {
     assert!(text("object and status").contains(&shop.compromised));
     assert!(text("events").contains("Started"));
     assert!(text("log tail").contains("pages written"));
-    assert_eq!(done.result["incomplete"], json!([]));
+    // The pod's own table of tracked connections is empty: the node keeps it, and the result says how to read it there.
+    let incomplete = done.result["incomplete"].as_array().expect("a list");
+    assert!(
+        incomplete
+            .iter()
+            .all(|line| line.as_str().is_some_and(|l| l.contains("conntrack -L"))),
+        "{incomplete:?}"
+    );
     assert!(taken.is_sorted_by_key(|e| e.volatility));
     assert!(
         matches!(volatile.observe(&cx, &args).await, Ok(Observed::Done(a)) if a.result["bag"] == done.result["bag"])

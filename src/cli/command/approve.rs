@@ -155,19 +155,26 @@ fn after(
     })
 }
 
-/// The run that is named, else the only one, planned or begun, in which all of these steps can be decided about.
+/// The run that is named, else the only one in which all of these steps can be decided about. One that has begun and waits goes before
+/// plans, of which older ones may still lie there.
 fn run_of(engine: &Engine, custody: &Custody, args: &ApproveArgs) -> Result<RunId, CliError> {
     let steps = paths(&args.step)?;
-    let mut all = engine.planned_runs()?;
-    all.extend(if args.undo {
+    let begun = if args.undo {
         engine.runs()?
     } else {
         engine.open_runs()?
-    });
+    };
     let can = |run: &RunId| {
         engine.gates_of(run, about(args)).is_ok_and(|gates| {
             !gates.is_empty() && steps.iter().all(|s| gates.iter().any(|g| g.step == *s))
         })
+    };
+    let all = if begun.iter().any(can) {
+        begun
+    } else {
+        let mut all = engine.planned_runs()?;
+        all.extend(begun);
+        all
     };
     choose(
         custody.id(),
