@@ -192,7 +192,7 @@ fn ask_all(world: &World, entries: &[Entry], answers: &mut BTreeSet<String>) -> 
     let mut asked = 0;
     let journal_of = |entries: &[Entry], name: &str| {
         let mut all = ItemJournal::of(entries);
-        all.remove(name).unwrap_or_else(ItemJournal::new)
+        all.remove(name).unwrap_or_default()
     };
     let place = rollout::item_id(&world.plan.workloads[0].place());
     for n in 0..=entries.len() {
