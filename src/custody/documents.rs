@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::incident::body::RunCreated;
+use crate::incident::rotate::RotationPlanned;
 use crate::incident::{Entry, RunId, kind};
 use crate::port::{CustodyError, Documents, LockGuard, RunFiles};
 
@@ -23,7 +24,8 @@ impl Custody {
         }
     }
 
-    /// Looks at what entries pin and what goes on from it: every trust file, and playbook and plan of each run that has not ended.
+    /// Looks at what entries pin and what goes on from it: every trust file, and playbook, plan and rotation plan of each run that has
+    /// not ended.
     ///
     /// # Errors
     /// When one is gone, unreadable, or is not what was pinned.
@@ -40,6 +42,16 @@ impl Custody {
             let (playbook, plan) = (&run.playbook_sha256, &run.plan_sha256);
             self.pinned_as(&format!("{playbook}.yaml"), playbook)?;
             self.pinned_as(&format!("{plan}.json"), plan)?;
+        }
+        for (_, rotation) in history
+            .bodies::<RotationPlanned>(kind::ROTATION_PLANNED)
+            .filter(|(e, _)| e.run().is_none_or(|run| !ended.contains(run)))
+        {
+            let plan = &rotation.plan_sha256;
+            self.pinned_as(&format!("{plan}.json"), plan)?;
+            if let Some(map) = &rotation.map_sha256 {
+                self.pinned_as(&format!("{map}.yaml"), map)?;
+            }
         }
         Ok(())
     }

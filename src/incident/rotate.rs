@@ -20,6 +20,9 @@ pub struct RotationPlanned {
     pub selector: String,
     /// RFC 3339.
     pub expires: String,
+    /// SHA-256 of the rotation map, if one was used; it stands in `trust/<map_sha256>.yaml`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub map_sha256: Option<String>,
 }
 
 /// About to send one remote change (the intent).

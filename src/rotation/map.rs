@@ -252,6 +252,11 @@ pub fn schema() -> String {
     text
 }
 
+/// Name under which a map of this digest is pinned in the incident's `trust/`.
+pub fn pinned_name(sha256: &str) -> String {
+    format!("{sha256}.yaml")
+}
+
 /// Digest of a map's exact bytes.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes)

@@ -157,6 +157,7 @@ pub fn rotated() -> History {
             items: BTreeMap::from([("iam-access-key".into(), 1), ("pg-password".into(), 1)]),
             selector: plan.selector.clone(),
             expires: plan.expires.clone(),
+            map_sha256: None,
         },
     );
     s.wait(30).start(

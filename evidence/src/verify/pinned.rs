@@ -44,10 +44,15 @@ pub(super) fn pins_of(entry: &Entry) -> Result<Vec<Pin>, &'static str> {
                 .collect(),
             Some(_) => Err("trust"),
         },
-        "run.created" => {
+        "run.planned" | "run.created" => {
             let playbook = by_digest("playbook_sha256", TRUST, ".yaml")?;
             let plan = by_digest("plan_sha256", TRUST, ".json")?;
             Ok(playbook.into_iter().chain(plan).collect())
+        }
+        "rotate.planned" => {
+            let map = by_digest("map_sha256", TRUST, ".yaml")?;
+            let plan = by_digest("plan_sha256", TRUST, ".json")?;
+            Ok(map.into_iter().chain(plan).collect())
         }
         // A short text stands in the entry itself.
         "report.text" if entry.body.get("text").is_none() => {

@@ -97,6 +97,7 @@ impl Action for PlanRotation {
             items: by_kind(&built.plan.items),
             selector: built.plan.selector.clone(),
             expires: built.plan.expires.clone(),
+            map_sha256: built.plan.map_sha256.clone(),
         };
         let refs = Refs {
             plan_sha256: Some(sha.clone()),

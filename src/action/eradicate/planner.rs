@@ -157,7 +157,7 @@ fn map(
     let Some(sha) = &args.map_sha256 else {
         return Ok((None, None));
     };
-    let name = format!("{sha}.yaml");
+    let name = crate::rotation::map::pinned_name(sha);
     let bytes = cx
         .files
         .pinned(&name)

@@ -190,7 +190,7 @@ struct Map {
 
 impl Map {
     fn name(&self) -> String {
-        format!("{}.map.yaml", self.sha256)
+        crate::rotation::map::pinned_name(&self.sha256)
     }
 }
 
